@@ -1,0 +1,123 @@
+package router
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// AppendString appends s to dst as a JSON string, quotes included. Bytes that
+// are not UTF-8 become U+FFFD, one for each.
+func AppendString(dst, s []byte) []byte {
+	dst = append(dst, '"')
+	return append(appendEscaped(dst, s), '"')
+}
+
+func appendEscaped(dst, s []byte) []byte {
+	const hex = "0123456789abcdef"
+	for start, i := 0, 0; ; {
+		i += cleanPrefix(s[i:])
+		dst = append(dst, s[start:i]...)
+		if i == len(s) {
+			return dst
+		}
+		switch c := s[i]; {
+		case c >= utf8.RuneSelf:
+			r, size := utf8.DecodeRune(s[i:])
+			if r == utf8.RuneError && size == 1 {
+				dst = append(dst, "\uFFFD"...)
+			} else {
+				dst = append(dst, s[i:i+size]...)
+			}
+			i += size
+		default:
+			switch c {
+			case '"', '\\':
+				dst = append(dst, '\\', c)
+			case '\n':
+				dst = append(dst, '\\', 'n')
+			case '\r':
+				dst = append(dst, '\\', 'r')
+			case '\t':
+				dst = append(dst, '\\', 't')
+			default:
+				dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			}
+			i++
+		}
+		start = i
+	}
+}
+
+// cleanPrefix is the length of s's beginning that JSON takes as it is: ASCII but
+// for control characters, quote and backslash. It looks at eight bytes at a time.
+func cleanPrefix(s []byte) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		w := binary.LittleEndian.Uint64(s[i:])
+		quote := w ^ ones*'"'
+		slash := w ^ ones*'\\'
+		dirty := (w | (w - ones*0x20) | (quote - ones) | (slash - ones)) & highs
+		// A borrow can only mark bytes behind a dirty one: the first is right.
+		if dirty != 0 {
+			return i + bits.TrailingZeros64(dirty)/8
+		}
+	}
+	for ; i < len(s); i++ {
+		if c := s[i]; c < 0x20 || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			return i
+		}
+	}
+	return i
+}
+
+// Envelope is what every record of a frame begins with: where it comes from. It
+// is made once a frame; a line then costs two copies and a number.
+type Envelope struct {
+	id     []byte // `{"id":"<frame>-`
+	source []byte // `,"drain":"…","app":"…"`, or less
+	second int64  // the second that date is, so that neighbours share it
+	date   [len(`","time":"2006-01-02T15:04:05.`)]byte
+}
+
+// Reset prepares e for a frame: frame is the part of the ids that its records
+// share, drain and app are where it comes from, each empty when unknown.
+func (e *Envelope) Reset(frame, drain, app []byte) {
+	e.id = append(append(append(e.id[:0], `{"id":"`...), frame...), '-')
+	e.source = e.source[:0]
+	if len(drain) > 0 {
+		e.source = AppendString(append(e.source, `,"drain":`...), drain)
+	}
+	if len(app) > 0 {
+		e.source = AppendString(append(e.source, `,"app":`...), app)
+	}
+}
+
+// Append begins a record in dst: `{"id":…,"time":…,"drain":…,"app":…`. index is
+// the line's, counted from the frame's end, because only the front of a frame
+// changes from try to try. micros is the line's time in microseconds since 1970
+// UTC, in the years 0 to 9999.
+func (e *Envelope) Append(dst []byte, index int, micros int64, hasTime bool) []byte {
+	dst = strconv.AppendInt(append(dst, e.id...), int64(index), 10)
+	if !hasTime {
+		dst = append(dst, '"')
+		return append(dst, e.source...)
+	}
+	second, fraction := micros/1e6, micros%1e6
+	if fraction < 0 {
+		second, fraction = second-1, fraction+1e6
+	}
+	if second != e.second || e.date[0] == 0 {
+		e.second = second
+		time.Unix(second, 0).UTC().AppendFormat(append(e.date[:0], `","time":"`...), "2006-01-02T15:04:05.")
+	}
+	dst = append(dst, e.date[:]...)
+	dst = append(dst, digit(fraction/100000), digit(fraction/10000), digit(fraction/1000),
+		digit(fraction/100), digit(fraction/10), digit(fraction), 'Z', '"')
+	return append(dst, e.source...)
+}
+
+func digit(n int64) byte { return byte('0' + n%10) }

@@ -1,0 +1,77 @@
+package syslog
+
+import (
+	"bytes"
+
+	gosyslog "github.com/influxdata/go-syslog/v3"
+	"github.com/influxdata/go-syslog/v3/rfc5424"
+)
+
+// opinion is a strict RFC 5424 parser, asked about headers that the hand scanner
+// does not know. It costs ten times as much and copies, so it is made when it is
+// first needed.
+type opinion struct {
+	machine gosyslog.Machine
+	buf     []byte
+}
+
+// secondOpinion reads headers of another shape than Logplex's: another version,
+// no time, a MSGID, structured data. go-syslog judges the header; the slices are
+// still cut from b, and the time is still read by hand, because go-syslog
+// refuses more than six digits of a fraction.
+func (p *Parser) secondOpinion(m *Message, b []byte) bool {
+	i, ok := readPriority(m, b)
+	if !ok {
+		return false
+	}
+	at := bytes.IndexByte(b[i:], ' ') + i + 1 // TIMESTAMP
+	if at <= i {
+		return false
+	}
+	stamp, next := field(b, at)
+	rest := b[max(next, 0):]
+	if n := p.time(m, stamp); next < 0 || (n == 0 || n != len(stamp)) && string(stamp) != "-" {
+		return false
+	}
+	_, next = field(rest, 0) // HOSTNAME
+	m.App, next = field(rest, next)
+	m.Proc, next = field(rest, next)
+	if next < 0 {
+		return false
+	}
+	msgID := rest[next:]
+	if n := bytes.IndexByte(msgID, ' '); n >= 0 {
+		msgID = msgID[:n:n]
+	}
+	after := next + len(msgID) // behind MSGID
+	if p.second == nil {
+		p.second = &opinion{machine: rfc5424.NewMachine()}
+	}
+	o := p.second
+	o.buf = append(append(append(o.buf[:0], b[:at]...), "- "...), rest[:after]...)
+	header := len(o.buf)
+
+	// The message as a whole, where it is not in Logplex's form: go-syslog
+	// finds the end of the structured data.
+	if string(msgID) != "-" {
+		o.buf = append(o.buf, rest[after:]...)
+		if parsed, err := o.machine.Parse(o.buf); err == nil {
+			if text := parsed.(*rfc5424.SyslogMessage).Message; text != nil {
+				m.Text = b[len(b)-len(*text):]
+			} else {
+				m.Text = b[len(b):]
+			}
+			return true
+		}
+	}
+	// The header alone.
+	o.buf = append(o.buf[:header], " -"...)
+	if _, err := o.machine.Parse(o.buf); err != nil {
+		return false
+	}
+	m.Text = rest[after:]
+	if len(m.Text) > 0 {
+		m.Text = m.Text[1:] // the space behind MSGID
+	}
+	return true
+}
