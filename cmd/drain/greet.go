@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/lmittmann/tint"
+	"github.com/mattn/go-isatty"
+)
+
+// newLogger makes drain's own log: one line an event.
+func newLogger(w io.Writer, level, format string) *slog.Logger {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(level)) // a name that readConfig has checked
+	file, isFile := w.(*os.File)
+	if format == "" {
+		format = "logfmt"
+		if isFile && isatty.IsTerminal(file.Fd()) {
+			format = "text"
+		}
+	}
+	options := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(tint.NewHandler(w, &tint.Options{Level: l, TimeFormat: "15:04:05.000",
+			NoColor: !isFile || !isatty.IsTerminal(file.Fd())}))
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// greet says what runs where, and what to do next.
+func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, ingest, admin net.Listener, kafka []string) {
+	args := []any{"listen", ingest.Addr().String(), "kafka", strings.Join(kafka, ","), "topic", cfg.topic, "ack", "committed"}
+	if cfg.queued {
+		args[len(args)-1] = "queued"
+	}
+	if admin != nil {
+		args = append(args, "admin", admin.Addr().String())
+	}
+	log.Info("drain listens", args...)
+	if cfg.queued {
+		log.Warn("ACK=queued: a 200 does not mean that Kafka has the records; a crash loses what is in memory")
+	}
+	if !secrets && !loopback(ingest.Addr().String()) {
+		log.Warn("ALLOW_ANONYMOUS: everybody who reaches this address can post logs")
+	}
+	if cfg.maxInflight < 8*int64(cfg.maxBody) {
+		log.Warn("MAX_INFLIGHT is less than 8 times MAX_BODY: the largest bodies may find no room and get 503")
+	}
+	if !log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
+	user := ""
+	if secrets {
+		user = `-u ":$SECRET" ` // one of DRAIN_SECRETS; never shown
+	}
+	fmt.Fprintf(w, `
+  Post a line:
+    curl %shttp://%s/logs -d '%s'
+  or the last lines of an app:
+    heroku logs -n 1500 -a YOUR-APP | curl %s--data-binary @- http://%s/logs
+`, user, reachable(ingest.Addr()), sampleLine, user, reachable(ingest.Addr()))
+	if admin != nil {
+		fmt.Fprintf(w, `  See what became of it:
+    curl -s http://%s/metrics | grep ^drain_
+`, reachable(admin.Addr()))
+	}
+	if cfg.kafka == nil {
+		fmt.Fprintf(w, `  Read the records: any Kafka client at %s, topic %s; they are kept in
+    %s
+`, kafka[0], cfg.topic, cfg.dataDir)
+	}
+	fmt.Fprintln(w)
+}
+
+// sampleLine is a line as `heroku logs` prints it; it holds no single quote.
+const sampleLine = `2026-01-02T15:04:05.678901+00:00 heroku[router]: at=info method=GET path="/hello?token=s3cret&page=2" host=example.herokuapp.com request_id=8601b555-6a83-4c12-8269-97c8e32cdb22 fwd="203.0.113.7" dyno=web.1 connect=0ms service=12ms status=200 bytes=1024 protocol=http1.1 tls=true tls_version=tls1.3`
+
+// reachable is an address that works when pasted on this machine.
+func reachable(addr net.Addr) string {
+	host, port, _ := net.SplitHostPort(addr.String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}

@@ -1,0 +1,241 @@
+// Command drain takes Heroku log drains over HTTP and publishes the router's
+// lines into a Kafka topic. README.md tells how to use it, DESIGN.md how it works.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/segmentio/kafka-go"
+	"golang.org/x/sync/errgroup"
+
+	"drain/cluster"
+	"drain/embedded"
+	"drain/httpapi"
+	"drain/pool"
+	"drain/publish"
+	"drain/router"
+)
+
+func main() {
+	// SIGTERM may come more than once: every one of them is taken.
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		for range signals {
+			stop()
+		}
+	}()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	err := run(ctx, os.Args[1:], environ{os.LookupEnv, os.Stdout, os.Stderr, hup})
+	os.Exit(exitStatus(err, os.Stderr))
+}
+
+// exitStatus says what err means to the shell: 2 for settings, 1 for the rest.
+func exitStatus(err error, stderr io.Writer) int {
+	var usage usageError
+	switch {
+	case err == nil, errors.Is(err, errHelp):
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintln(stderr, "drain:", err)
+		return 2
+	}
+	fmt.Fprintln(stderr, "drain:", err)
+	return 1
+}
+
+// environ is what run sees of the world.
+type environ struct {
+	getenv         func(string) (string, bool)
+	stdout, stderr io.Writer
+	hup            <-chan os.Signal
+}
+
+// The time a stop may take: requests under way are answered within HOLD, what is
+// not committed after stopWithin is lost with the process.
+const stopWithin = 10 * time.Second
+
+// run is the program: it ends when ctx does, or when a part fails.
+//
+//	            ingest listener (http.Server, a goroutine a connection)
+//	                  │ body ─▶ httpapi: messages ─▶ records
+//	                  ▼ Publish copies
+//	watcher (1) ─ publisher ─ senders (1 a partition, 1 request under way each)
+//	                  ▼ lent for one batch
+//	            pool of Kafka clients (POOL_SIZE)
+//	                  ▼
+//	            Kafka, or the embedded broker
+//
+// It stops in the order the bytes flow: listener, requests, batches, clients,
+// broker.
+func run(ctx context.Context, args []string, env environ) error {
+	cfg, err := readConfig(args, env.getenv, env.stdout)
+	if err != nil {
+		return err
+	}
+	log := newLogger(env.stderr, cfg.logLevel, cfg.logFormat)
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	credentials, err := httpapi.NewCredentials(cfg.secrets, cfg.secretsFile, log, reg)
+	if err != nil {
+		return usageError{err}
+	}
+	ingest, admin, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	defer closeAll(ingest, admin)
+
+	kafkaAt := cluster.Config{Addresses: cfg.kafka, Topics: cfg.topics()}
+	if cfg.kafka == nil {
+		broker, err := embedded.Start(ctx, embedded.Config{
+			Dir: cfg.dataDir, Listen: cfg.brokerListen, Topics: cfg.topics(), Partitions: embeddedPartitions})
+		if err != nil {
+			return err
+		}
+		defer broker.Close()
+		kafkaAt.Addresses = []string{broker.Addr()}
+	}
+	clients, err := pool.New(pool.Config{
+		Size: cfg.clients(len(kafkaAt.Addresses)), Addr: kafkaAt.Addr(), Transport: kafkaAt.Transport,
+		ConnectTimeout: 2 * cluster.ConnectTimeout})
+	if err != nil {
+		return err
+	}
+	defer clients.Close()
+	reg.MustRegister(clients)
+
+	budget := publish.NewBudget(cfg.maxInflight)
+	publisher := publish.New(publish.Config{
+		Topics: cfg.topics(), BatchRecords: cfg.batchRecords, BatchBytes: cfg.batchBytes, BatchDelay: cfg.batchDelay,
+		Stuck: cfg.hold, Budget: budget, Pool: clients, Registerer: reg, Logger: log,
+		Connect: func(ctx context.Context) (*kafka.Client, error) {
+			return pool.Connect(ctx, kafkaAt.Addr(), kafkaAt.Transport())
+		},
+	})
+	server := httpapi.New(httpapi.Config{
+		Publisher: publisher, Logs: cfg.logsTopic != "", Budget: budget, Credentials: credentials,
+		Redactor: router.NewRedactor(cfg.redact, cfg.redactFwd, cfg.redactNames), Key: cfg.key, Queued: cfg.queued,
+		Hold: cfg.hold, MaxBody: cfg.maxBody, MaxRecord: cfg.maxRecord(), Logger: log, Registerer: reg,
+		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), MetricsToken: cfg.metricsToken,
+	})
+	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug) // what clients do wrong
+	ingestServer := httpapi.NewHTTPServer(server.Handler(), cfg.hold, errorLog)
+	adminServer := httpapi.NewHTTPServer(server.Admin(profiles(cfg.pprof)), time.Minute, errorLog)
+
+	greet(env.stderr, log, cfg, credentials.Any(), ingest, admin, kafkaAt.Addresses)
+
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.Go(func() error { publisher.Run(); return nil })
+	parts.Go(func() error { credentials.Run(ctx, env.hup); return nil })
+	parts.Go(func() error { return serve(ingestServer, ingest) })
+	if admin != nil {
+		parts.Go(func() error { return serve(adminServer, admin) })
+	}
+	parts.Go(func() error {
+		<-ctx.Done()
+		log.Info("stopping")
+		deadline, cancel := context.WithTimeout(context.Background(), stopWithin)
+		defer cancel()
+		publisher.Unready()
+		// Requests end by themselves; those that outlast the stop are cut off.
+		if ingestServer.Shutdown(deadline) != nil {
+			_ = ingestServer.Close()
+		}
+		err := publisher.Shutdown(deadline)
+		_ = adminServer.Close()
+		if err == nil {
+			log.Info("stopped; every record that was taken is committed")
+		}
+		return err
+	})
+	return parts.Wait()
+}
+
+// embeddedPartitions is how many partitions the embedded broker's topics have.
+const embeddedPartitions = 8
+
+func (c *config) topics() []string {
+	if c.logsTopic == "" {
+		return []string{c.topic}
+	}
+	return []string{c.topic, c.logsTopic}
+}
+
+// clients is the pool's size.
+func (c *config) clients(brokers int) int {
+	if c.poolSize > 0 {
+		return c.poolSize
+	}
+	return 4 * brokers
+}
+
+// maxRecord is the largest record: what fits into a batch alone, of the size that
+// brokers take by default, or of a larger one that was set.
+func (c *config) maxRecord() int {
+	const defaultBatch = 950_000
+	return max(c.batchBytes, defaultBatch) - 4<<10
+}
+
+// listen opens the listeners first, so that a taken port is said before anything
+// is begun. admin is nil when it is turned off.
+func listen(cfg *config) (ingest, admin net.Listener, err error) {
+	ingest, err = net.Listen("tcp", cfg.listen)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen for logs on %s: %w: set LISTEN to a free address", cfg.listen, err)
+	}
+	if cfg.adminListen == "" {
+		return ingest, nil, nil
+	}
+	admin, err = net.Listen("tcp", cfg.adminListen)
+	if err != nil {
+		ingest.Close()
+		return nil, nil, fmt.Errorf("listen for the administrator on %s: %w: set ADMIN_LISTEN to a free address, or to nothing", cfg.adminListen, err)
+	}
+	return ingest, admin, nil
+}
+
+func closeAll(listeners ...net.Listener) {
+	for _, l := range listeners {
+		if l != nil {
+			l.Close()
+		}
+	}
+}
+
+func serve(server *http.Server, l net.Listener) error {
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// profiles serves pprof, nil when it is off.
+func profiles(on bool) http.Handler {
+	if !on {
+		return nil
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}

@@ -1,0 +1,187 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// minSecret is the fewest characters a secret may have.
+const minSecret = 16
+
+// credential is one accepted secret, and the app it stands for, if it names one.
+type credential struct {
+	hash [sha256.Size]byte
+	app  string
+}
+
+// parseSecrets reads a list of secrets, each `secret` or `app=secret`, separated
+// by commas or white space. Its errors do not hold what they speak of.
+func parseSecrets(list string) ([]credential, error) {
+	var found []credential
+	for i, entry := range strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }) {
+		app, secret, named := strings.Cut(entry, "=")
+		if !named || strings.Trim(secret, "=") == "" { // base64 ends with `=`
+			app, secret = "", entry
+		}
+		if len(secret) < minSecret {
+			return nil, fmt.Errorf("entry %d has a secret of %d characters: use at least %d", i+1, len(secret), minSecret)
+		}
+		found = append(found, credential{sha256.Sum256([]byte(secret)), app})
+	}
+	return found, nil
+}
+
+// Credentials are the secrets that senders may show. They can change while the
+// service runs; all of them are live at once, so that they can be rotated. It is
+// safe for concurrent use.
+type Credentials struct {
+	fixed  []credential
+	file   string
+	last   []byte // the file's bytes when it was last looked at
+	log    *slog.Logger
+	broken prometheus.Gauge
+	live   atomic.Pointer[[]credential]
+}
+
+// NewCredentials makes the list of what secrets (DRAIN_SECRETS) and file
+// (DRAIN_SECRETS_FILE) hold, either of which may be empty. The errors name the
+// setting.
+func NewCredentials(secrets, file string, log *slog.Logger, reg prometheus.Registerer) (*Credentials, error) {
+	fixed, err := parseSecrets(secrets)
+	if err != nil {
+		return nil, fmt.Errorf("DRAIN_SECRETS: %w", err)
+	}
+	c := &Credentials{fixed: fixed, file: file, log: log,
+		broken: promauto.With(reg).NewGauge(prometheus.GaugeOpts{
+			Name: "drain_secrets_file_broken",
+			Help: "1 while DRAIN_SECRETS_FILE cannot be used and the last good list is kept.",
+		})}
+	c.live.Store(&fixed)
+	if file != "" {
+		if _, err := c.read(); err != nil {
+			return nil, fmt.Errorf("DRAIN_SECRETS_FILE: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// Any tells whether a secret is asked for at all.
+func (c *Credentials) Any() bool { return len(*c.live.Load()) > 0 || c.file != "" }
+
+// Check looks at the credentials of a request: Basic, the secret as user name or
+// as password, or Bearer. app is what the secret's entry names. The time it takes
+// tells nothing about the secrets.
+func (c *Credentials) Check(r *http.Request) (app string, ok bool) {
+	live := *c.live.Load()
+	if len(live) == 0 && c.file == "" {
+		return "", true
+	}
+	var shown [2]string
+	header := r.Header.Get("Authorization")
+	const bearer = "Bearer "
+	if len(header) > len(bearer) && strings.EqualFold(header[:len(bearer)], bearer) {
+		shown[0] = strings.TrimSpace(header[len(bearer):])
+	} else if user, password, basic := r.BasicAuth(); basic {
+		shown[0], shown[1] = user, password
+	}
+	found := -1
+	for _, secret := range shown {
+		hash := sha256.Sum256([]byte(secret))
+		for i := range live {
+			if subtle.ConstantTimeCompare(hash[:], live[i].hash[:]) == 1 {
+				found = i
+			}
+		}
+	}
+	if found < 0 {
+		return "", false
+	}
+	return live[found].app, true
+}
+
+// sameSecret compares in a time that tells nothing.
+func sameSecret(a, b string) bool {
+	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+}
+
+// Reload reads the file again, if there is one. An empty or broken file keeps the
+// last good list, raises drain_secrets_file_broken and is logged.
+func (c *Credentials) Reload() {
+	if c.file == "" {
+		return
+	}
+	changed, err := c.read()
+	switch {
+	case err != nil:
+		if changed {
+			c.log.Error("the file of secrets cannot be used; the last good list is kept", "error", err,
+				"do", "mend DRAIN_SECRETS_FILE")
+		}
+		c.broken.Set(1)
+	case changed:
+		c.broken.Set(0)
+		c.log.Info("secrets read again", "secrets", len(*c.live.Load()))
+	}
+}
+
+// errEmpty keeps an emptied file from opening the door, or shutting it.
+var errEmpty = errors.New("the file holds no secret")
+
+func (c *Credentials) read() (changed bool, err error) {
+	text, err := os.ReadFile(c.file)
+	if err != nil {
+		changed = c.last != nil
+		c.last = nil
+		return changed, err
+	}
+	if c.last != nil && bytes.Equal(text, c.last) {
+		if len(bytes.TrimSpace(text)) == 0 {
+			return false, errEmpty
+		}
+		_, err := parseSecrets(string(text))
+		return false, err
+	}
+	c.last = text
+	list, err := parseSecrets(string(text))
+	if err == nil && len(list) == 0 {
+		err = errEmpty
+	}
+	if err != nil {
+		return true, fmt.Errorf("%s: %w", c.file, err)
+	}
+	list = append(list[:len(list):len(list)], c.fixed...)
+	c.live.Store(&list)
+	return true, nil
+}
+
+// reloadEvery is how soon a changed file is seen without a SIGHUP.
+const reloadEvery = 2 * time.Second
+
+// Run reads the file again when it changes and when hup receives, until ctx ends.
+func (c *Credentials) Run(ctx context.Context, hup <-chan os.Signal) {
+	tick := time.NewTicker(reloadEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		case <-tick.C:
+		}
+		c.Reload()
+	}
+}

@@ -1,0 +1,74 @@
+package httpapi
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"net/http"
+
+	"drain/syslog"
+)
+
+// frameID names a frame: the same for every try of it, in every process.
+type frameID [16]byte
+
+// partition is the number from which a frame's partition follows.
+func (id *frameID) partition() uint64 { return binary.BigEndian.Uint64(id[:]) }
+
+// strongID is the fewest characters of a frame id that is believed to be the
+// frame's alone. Logplex sends 32; some senders send small numbers, which say
+// nothing without the body.
+const strongID = 16
+
+// identify makes the frame's id from what its sender says: its drain token (or,
+// without one, the app) and Logplex-Frame-Id, else X-Request-Id, which log-shuttle
+// repeats, else a digest of the body. Loss notices in front are left out of the
+// digest, since they are rendered anew on every try.
+func (in *intake) identify(r *http.Request) frameID {
+	kind, id := byte('f'), header(r, "Logplex-Frame-Id")
+	if id == "" {
+		kind, id = 'r', header(r, "X-Request-Id")
+	}
+	b := append(in.scratch[:0], kind)
+	if in.drain != "" {
+		b = append(b, in.drain...)
+	} else {
+		b = append(append(b, 0), in.app...)
+	}
+	b = append(append(b, 0), id...)
+	if len(id) < strongID {
+		digest := sha256.Sum256(in.body[in.afterLoss():])
+		b = append(b, digest[:]...)
+	}
+	sum := sha256.Sum256(b)
+	in.scratch = b
+	var frame frameID
+	copy(frame[:], sum[:])
+	return frame
+}
+
+// text is the id as records show it.
+func (id *frameID) text(dst []byte) []byte { return hex.AppendEncode(dst, id[:]) }
+
+// afterLoss is where the messages begin that every try of the frame has; a frame
+// of nothing but loss notices begins with the first.
+func (in *intake) afterLoss() int {
+	start := int32(0)
+	for _, span := range in.spans {
+		var m syslog.Message
+		in.syslog.Parse(&m, in.body, span)
+		if _, _, ok := m.Loss(); !ok {
+			return int(start)
+		}
+		start = span.End
+	}
+	return 0
+}
+
+// header is a header's first value, without making its canonical name each time.
+func header(r *http.Request, canonical string) string {
+	if v := r.Header[canonical]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}

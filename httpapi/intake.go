@@ -1,0 +1,266 @@
+package httpapi
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+
+	"drain/publish"
+	"drain/router"
+	"drain/syslog"
+)
+
+// Key says what a record's key is made of.
+type Key uint8
+
+// The sources of keys. With KeyNone a frame's records share a partition.
+const (
+	KeyNone Key = iota
+	KeyDrain
+	KeyApp
+	KeyHost
+	KeyPath
+	KeyDyno
+	KeyRequestID
+)
+
+// Keys are the names of the keys, by Key.
+var Keys = []string{"none", "drain", "app", "host", "path", "dyno", "request_id"}
+
+// maxKey bounds a key's bytes: a path can be as long as a line.
+const maxKey = 4096
+
+// intake is what one request needs to be read: its buffers and readers. Intakes
+// are pooled; all that a request makes of its body borrows from its intake, and
+// the publisher copies.
+type intake struct {
+	body, spare []byte
+	zip         *gzip.Reader
+	damaged     bool // the body ended before it should
+	budget      budget
+	drain, app  string // where the frame comes from, empty when unknown
+
+	spans   []syslog.Span
+	syslog  syslog.Parser
+	lines   router.Parser
+	record  router.Record
+	encoder router.Encoder
+	env     router.Envelope
+	scratch []byte
+
+	out, logs output // router records, the others
+	counts    counts
+}
+
+// output gathers the records for one topic. Values and keys lie one behind the
+// other in bytes; ends says where, so that bytes may move while it grows.
+type output struct {
+	bytes   []byte
+	ends    []int // two for each record: of its value, of its key
+	records []publish.Record
+}
+
+// counts are what a frame adds to the metrics once it is taken.
+type counts struct {
+	messages  [numKinds]int
+	loss      [len(lossCodes)]int64
+	forged    int
+	truncated int
+	badCounts int
+}
+
+var intakes = sync.Pool{New: func() any { return new(intake) }}
+
+// newIntake makes an intake ready for r; free ends it.
+func (s *Server) newIntake(r *http.Request, app string) *intake {
+	in := intakes.Get().(*intake)
+	in.budget = budget{all: s.cfg.Budget, ctx: r.Context()}
+	in.encoder.Redactor, in.encoder.Limit, in.encoder.Redactions = s.cfg.Redactor, s.cfg.MaxRecord, 0
+	in.drain, in.app = header(r, "Logplex-Drain-Token"), app
+	in.counts = counts{}
+	in.damaged = false
+	in.spans = in.spans[:0]
+	in.lines.Reset()
+	in.out.reset()
+	in.logs.reset()
+	return in
+}
+
+func (in *intake) free() {
+	in.budget.shrink(0)
+	in.budget = budget{}
+	if cap(in.body)+cap(in.spare)+cap(in.out.bytes)+cap(in.logs.bytes) > 4*keep {
+		return // one large body shall not stay in memory
+	}
+	intakes.Put(in)
+}
+
+func (o *output) reset() {
+	o.bytes, o.ends = o.bytes[:0], o.ends[:0]
+	clear(o.records)
+	o.records = o.records[:0]
+}
+
+// end ends a record whose value was appended to bytes; an empty key is none.
+func (o *output) end(key []byte) {
+	o.ends = append(o.ends, len(o.bytes))
+	o.bytes = append(o.bytes, key[:min(len(key), maxKey)]...)
+	o.ends = append(o.ends, len(o.bytes))
+}
+
+// finish makes the records, and tells how much of the budget they need.
+func (o *output) finish() (size int) {
+	start := 0
+	for i := 0; i < len(o.ends); i += 2 {
+		value, key := o.ends[i], o.ends[i+1]
+		rec := publish.Record{Value: o.bytes[start:value:value]}
+		if key > value {
+			rec.Key = o.bytes[value:key:key]
+		}
+		size += rec.Size()
+		o.records = append(o.records, rec)
+		start = key
+	}
+	return size
+}
+
+// read makes records of the body: one for each router line, and, with a topic for
+// them, one for each other message.
+func (in *intake) read(s *Server, r *http.Request) frameID {
+	in.syslog.NilData = shuttle(r)
+	frame := in.identify(r)
+	in.scratch = frame.text(in.scratch[:0])
+	in.env.Reset(in.scratch, []byte(in.drain), []byte(in.app))
+	var m syslog.Message
+	last := len(in.spans) - 1
+	for i, span := range in.spans {
+		in.syslog.Parse(&m, in.body, span)
+		if span.BadCount {
+			in.counts.badCounts++
+		}
+		switch {
+		case m.Malformed:
+			in.counts.messages[kindMalformed]++
+			if s.cfg.Logs {
+				in.malformed(s, &m, last-i)
+			}
+		case m.Router():
+			in.counts.messages[kindRouter]++
+			in.routerLine(s, &m, last-i)
+		default:
+			in.counts.messages[kindOther]++
+			if code, n, ok := m.Loss(); ok {
+				for c := range lossCodes {
+					if lossCodes[c] == code {
+						in.counts.loss[c] += n
+					}
+				}
+			}
+			if s.cfg.Logs {
+				in.otherLine(s, &m, last-i)
+			}
+		}
+	}
+	if in.damaged {
+		in.counts.messages[kindMalformed]++
+	}
+	in.lossHeaders(r)
+	return frame
+}
+
+func (in *intake) routerLine(s *Server, m *syslog.Message, index int) {
+	rec, out := &in.record, &in.out
+	in.lines.Parse(rec, syslog.TrimNilData(m.Text), m.Cut)
+	out.bytes = in.encoder.Append(out.bytes, &in.env, rec, index, m.Time, m.HasTime)
+	if rec.Forged {
+		in.counts.forged++
+	}
+	if rec.Truncated || in.encoder.Shortened() {
+		in.counts.truncated++
+	}
+	switch s.cfg.Key {
+	case KeyHost:
+		out.end(rec.Value(router.Host))
+	case KeyPath:
+		out.end(in.encoder.Path())
+	case KeyDyno:
+		out.end(rec.Value(router.Dyno))
+	case KeyRequestID:
+		out.end(rec.Value(router.RequestID))
+	default:
+		out.end(in.sourceKey(s.cfg.Key))
+	}
+}
+
+// sourceKey is the key that all records of a frame share.
+func (in *intake) sourceKey(key Key) []byte {
+	switch key {
+	case KeyDrain:
+		return []byte(in.drain)
+	case KeyApp:
+		return []byte(in.app)
+	}
+	return nil
+}
+
+// otherLine makes a record of a message that is not the router's.
+func (in *intake) otherLine(s *Server, m *syslog.Message, index int) {
+	b := in.env.Append(in.logs.bytes, index, m.Time, m.HasTime)
+	if m.Priority >= 0 {
+		b = strconv.AppendInt(append(b, `,"severity":`...), int64(m.Priority&7), 10)
+		b = strconv.AppendInt(append(b, `,"facility":`...), int64(m.Priority>>3), 10)
+	}
+	begin := len(in.logs.bytes)
+	b = router.AppendString(append(b, `,"source":`...), m.App)
+	b = router.AppendString(append(b, `,"process":`...), m.Proc)
+	b = in.appendClipped(s, append(b, `,"message":`...), begin, m.Text)
+	in.logs.bytes = append(b, '}')
+	in.logs.end(in.sourceKey(s.cfg.Key))
+}
+
+// malformed makes a record of a message that could not be parsed. It may be the
+// router's, so it is redacted.
+func (in *intake) malformed(s *Server, m *syslog.Message, index int) {
+	begin := len(in.logs.bytes)
+	b := in.env.Append(in.logs.bytes, index, 0, false)
+	var n int
+	in.scratch, n = s.cfg.Redactor.AppendMalformed(in.scratch[:0], m.Raw)
+	in.encoder.Redactions += n
+	in.logs.bytes = append(in.appendClipped(s, append(b, `,"raw":`...), begin, in.scratch), '}')
+	in.logs.end(in.sourceKey(s.cfg.Key))
+}
+
+// appendClipped appends text to dst as a JSON string, shortened so that the record
+// that begins at begin fits; a shortened one says `truncated`.
+func (in *intake) appendClipped(s *Server, dst []byte, begin int, text []byte) []byte {
+	const end = len(`,"truncated":true}`)
+	at := len(dst)
+	for n := len(text); ; n /= 2 {
+		dst = router.AppendString(dst[:at], text[:n])
+		if n < len(text) {
+			dst = append(dst, `,"truncated":true`...)
+		}
+		if len(dst)-begin+end <= s.cfg.MaxRecord || n == 0 {
+			return dst
+		}
+	}
+}
+
+// shuttle tells whether r comes from log-shuttle, which writes structured data as
+// `-` and takes any status for delivered.
+func shuttle(r *http.Request) bool {
+	return strings.HasPrefix(header(r, "User-Agent"), "log-shuttle/")
+}
+
+// lossHeaders counts what log-shuttle says it lost in headers, where the same is
+// not said in a message.
+func (in *intake) lossHeaders(r *http.Request) {
+	for i, name := range [len(lossCodes)]string{"", "Logplex-Drop-Count", "Logplex-Lost-Count"} {
+		if n, err := strconv.ParseUint(header(r, name), 10, 32); err == nil {
+			in.counts.loss[i] = max(in.counts.loss[i], int64(n))
+		}
+	}
+}

@@ -1,0 +1,306 @@
+// Package httpapi is the door: a POST in, an answer out. It reads a frame's body,
+// has its messages made into records, hands them to the publisher and answers
+// when they are committed. It knows nothing of how Kafka is written to.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"drain/publish"
+	"drain/router"
+	"drain/syslog"
+)
+
+// Config is what a Server needs.
+type Config struct {
+	// Publisher takes the records: topic 0 is the router's, topic 1 that of all
+	// other messages where Logs is set.
+	Publisher *publish.Publisher
+	Logs      bool
+	// Budget bounds the memory; bodies are acquired from it.
+	Budget *publish.Budget
+	// Credentials are asked for before a body is read.
+	Credentials *Credentials
+	Redactor    *router.Redactor
+	// Key says what records are keyed by.
+	Key Key
+	// Queued answers 200 before the commit (ACK=queued).
+	Queued bool
+	// Hold is the longest a request waits for room and for the commit.
+	Hold time.Duration
+	// MaxBody is the largest body in bytes, as sent; MaxRecord the largest
+	// record.
+	MaxBody, MaxRecord int
+	// Metrics serves /metrics, to those who show MetricsToken where it is set.
+	Metrics      http.Handler
+	MetricsToken string
+	Registerer   prometheus.Registerer
+	Logger       *slog.Logger
+}
+
+// Server answers requests. It is safe for concurrent use.
+type Server struct {
+	cfg     Config
+	metrics *metrics
+}
+
+// New makes a Server.
+func New(cfg Config) *Server {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Server{cfg: cfg, metrics: newMetrics(cfg.Registerer, cfg.Budget)}
+}
+
+// Handler serves the ingest listener.
+func (s *Server) Handler() http.Handler {
+	mux := chi.NewRouter()
+	mux.Use(s.recover)
+	mux.NotFound(func(w http.ResponseWriter, _ *http.Request) {
+		s.answer(w, http.StatusNotFound, "no such path: post to /logs or /logs/{app}")
+	})
+	mux.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		allow := "GET, HEAD"
+		if strings.HasPrefix(r.URL.Path, "/logs") {
+			allow = "POST"
+		}
+		w.Header().Set("Allow", allow)
+		s.answer(w, http.StatusMethodNotAllowed, "use "+allow)
+	})
+	mux.Post("/logs", s.logs)
+	mux.Post("/logs/", s.logs)
+	mux.Post("/logs/{app}", s.logs)
+	s.health(mux)
+	if s.cfg.MetricsToken != "" {
+		mux.Get("/metrics", s.guardedMetrics)
+	}
+	return mux
+}
+
+// Admin serves the admin listener; with pprof, profiles too.
+func (s *Server) Admin(pprof http.Handler) http.Handler {
+	mux := chi.NewRouter()
+	s.health(mux)
+	mux.Handle("/metrics", s.cfg.Metrics)
+	if pprof != nil {
+		mux.Handle("/debug/pprof/*", pprof)
+	}
+	return mux
+}
+
+func (s *Server) health(mux chi.Router) {
+	get := func(path string, handler http.HandlerFunc) {
+		mux.Get(path, handler)
+		mux.Head(path, handler)
+	}
+	get("/healthz", func(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "alive") })
+	get("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := s.cfg.Publisher.Ready(); err != nil {
+			plainText(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
+			return
+		}
+		plainText(w, http.StatusOK, "ready")
+	})
+}
+
+func (s *Server) guardedMetrics(w http.ResponseWriter, r *http.Request) {
+	if !sameSecret(header(r, "Authorization"), "Bearer "+s.cfg.MetricsToken) {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		s.answer(w, http.StatusUnauthorized, "missing or wrong token")
+		return
+	}
+	s.cfg.Metrics.ServeHTTP(w, r)
+}
+
+// logs takes one frame.
+//
+//	credentials ─▶ room ─▶ body ─▶ messages ─▶ records ─▶ publisher ─▶ commit ─▶ 200
+//	    401         503   413,400     400                                  503
+func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	app, ok := s.cfg.Credentials.Check(r)
+	if !ok {
+		s.metrics.frames[frameUnauthorized].Inc()
+		// Without this the server would read on before it answers.
+		w.Header().Set("Connection", "close")
+		w.Header().Set("WWW-Authenticate", `Basic realm="drain"`)
+		s.answer(w, http.StatusUnauthorized, "missing or wrong credentials")
+		return
+	}
+	if app == "" {
+		app = pathApp(r)
+	}
+	in := s.newIntake(r, app)
+	defer in.free()
+	in.budget.deadline = began.Add(s.cfg.Hold)
+	if err := in.readBody(w, r, s.cfg.MaxBody); err != nil {
+		s.refuseBody(w, r, err)
+		return
+	}
+	ready := time.Now()
+	// A body that took long on its way still gets a moment for its commit.
+	if in.budget.deadline.Before(ready.Add(time.Second)) {
+		in.budget.deadline = ready.Add(min(s.cfg.Hold, time.Second))
+	}
+	in.spans = syslog.Split(in.spans, in.body)
+	if len(in.spans) == 0 {
+		s.refuseBody(w, r, errNothing)
+		return
+	}
+	result, err := s.take(r, in)
+	if err != nil {
+		s.metrics.frames[frameRefused].Inc()
+		s.unavailable(w, r, err)
+	} else {
+		s.metrics.frames[result].Inc()
+		s.metrics.requests[http.StatusOK].Inc()
+		w.WriteHeader(http.StatusOK)
+	}
+	s.metrics.ack.Observe(time.Since(ready).Seconds())
+}
+
+// take publishes what the body holds, and waits for the commit.
+func (s *Server) take(r *http.Request, in *intake) (frameResult, error) {
+	frame := in.read(s, r)
+	sizes := [...]int{in.out.finish(), in.logs.finish()}
+	size := sizes[0] + sizes[1]
+	if err := in.budget.grow(size); err != nil {
+		return 0, err
+	}
+	in.budget.shrink(size)
+	if size == 0 {
+		s.count(in)
+		return frameCommitted, nil
+	}
+	if !s.cfg.Publisher.Known() {
+		ctx, cancel := context.WithDeadline(r.Context(), in.budget.deadline)
+		defer cancel()
+		if err := s.cfg.Publisher.Await(ctx); err != nil {
+			return 0, err
+		}
+	}
+	receipt := publish.NewReceipt()
+	for topic, records := range [...][]publish.Record{in.out.records, in.logs.records} {
+		if err := s.cfg.Publisher.Publish(receipt, topic, frame.partition(), records); err != nil {
+			receipt.Forget()
+			return 0, err
+		}
+		in.budget.held -= sizes[topic] // the publisher's now
+	}
+	s.count(in)
+	if s.cfg.Queued {
+		receipt.Forget()
+		return frameQueued, nil
+	}
+	return frameCommitted, receipt.Wait(r.Context(), in.budget.deadline)
+}
+
+// count adds what a frame holds to the metrics, once it is taken.
+func (s *Server) count(in *intake) {
+	m, c := s.metrics, &in.counts
+	for kind, n := range c.messages {
+		m.messages[kind].Add(float64(n))
+	}
+	for code, n := range c.loss {
+		m.loss[code].Add(float64(n))
+	}
+	m.redactions.Add(float64(in.encoder.Redactions))
+	m.forged.Add(float64(c.forged))
+	m.truncated.Add(float64(c.truncated))
+	m.badCounts.Add(float64(c.badCounts))
+}
+
+// errNothing says that a body is none that drain knows.
+var errNothing = errors.New("nothing in the body can be recognised as syslog or as lines of `heroku logs`")
+
+// refuseBody is the one place that turns an error of reading a body into an
+// answer.
+func (s *Server) refuseBody(w http.ResponseWriter, r *http.Request, err error) {
+	switch {
+	case errors.Is(err, errTooLarge):
+		s.metrics.frames[frameRefused].Inc()
+		w.Header().Set("Connection", "close")
+		s.answer(w, http.StatusRequestEntityTooLarge, err.Error())
+	case errors.Is(err, errNoRoom):
+		s.metrics.frames[frameRefused].Inc()
+		s.unavailable(w, r, err)
+	case errors.Is(err, errCutOff):
+		// Nobody is there to be answered, or a sender that is too slow.
+		s.metrics.frames[frameRefused].Inc()
+		s.hangUp()
+	default:
+		s.metrics.frames[frameMalformed].Inc()
+		s.answer(w, http.StatusBadRequest, err.Error())
+	}
+}
+
+// unavailable answers 503, or, to a sender that takes any status for delivered,
+// nothing.
+func (s *Server) unavailable(w http.ResponseWriter, r *http.Request, err error) {
+	if shuttle(r) {
+		s.hangUp()
+	}
+	w.Header().Set("Retry-After", "1")
+	s.answer(w, http.StatusServiceUnavailable, err.Error())
+}
+
+// hangUp closes the connection without an answer; it does not return.
+func (s *Server) hangUp() {
+	s.metrics.closed.Inc()
+	panic(http.ErrAbortHandler)
+}
+
+// answer writes one plain line.
+func (s *Server) answer(w http.ResponseWriter, code int, text string) {
+	s.metrics.requests[code].Inc()
+	plainText(w, code, text)
+}
+
+func plainText(w http.ResponseWriter, code int, text string) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = w.Write([]byte(text + "\n")) // whoever asked may be gone
+}
+
+// recover keeps a fault in one request from harming the others. What the request
+// held has been given back by then.
+func (s *Server) recover(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			fault := recover()
+			if fault == nil {
+				return
+			}
+			if fault == http.ErrAbortHandler {
+				panic(fault)
+			}
+			s.metrics.panics.Inc()
+			// The fault's own text could hold what a client sent.
+			s.cfg.Logger.Error("a request failed by a fault of drain's own; its sender will repeat it",
+				"stack", string(debug.Stack()))
+			w.Header().Set("Connection", "close")
+			s.answer(w, http.StatusInternalServerError, "internal fault")
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// pathApp is the app that the path names.
+func pathApp(r *http.Request) string {
+	app := chi.URLParam(r, "app")
+	if decoded, err := url.PathUnescape(app); err == nil {
+		return decoded
+	}
+	return app
+}

@@ -1,0 +1,212 @@
+package publish
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"sync"
+	"time"
+)
+
+// Record is one record to publish. Publish copies both slices; a nil Key is a
+// record without a key.
+type Record struct {
+	Key, Value []byte
+}
+
+// Size is how much of the Budget a record takes until it is committed: its bytes
+// and their framing in a batch.
+func (r *Record) Size() int { return len(r.Key) + len(r.Value) + recordOverhead }
+
+// recordOverhead bounds what a record takes in a batch beside key and value: five
+// varints of up to 5 bytes and the attributes; most records need 9.
+const recordOverhead = 26
+
+// The head of a record batch of format v2 (KIP-98), with the size that kafka-go
+// wants in front of it:
+//
+//	 0 size      int32 ┐ prefix    21 crc        uint32 ┐ of all
+//	 4 offset    int64 ┐           25 attributes int16  │ behind it
+//	12 length    int32 │           27 last delta int32  │
+//	16 epoch     int32 │ leader's  31 base time  int64  │ ms
+//	20 magic = 2 int8  ┘           39 max time   int64  │ ms
+//	                               47 producer   int64  │
+//	                               55 epoch      int16  │ producer's
+//	                               57 sequence   int32  │ of the first record
+//	                               61 count      int32  │
+//	                               65 records …         ┘
+const (
+	offsetSize     = 0
+	offsetLength   = 12
+	offsetEpoch    = 16
+	offsetMagic    = 20
+	offsetCRC      = 21
+	offsetAttrs    = 25
+	offsetLast     = 27
+	offsetBaseTime = 31
+	offsetMaxTime  = 39
+	offsetProducer = 47
+	offsetPEpoch   = 55
+	offsetSequence = 57
+	offsetCount    = 61
+	batchHead      = 65
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// batch is the records of one produce request. It is filled under its
+// partition's lock, and owned by the partition's sender once it is sealed.
+type batch struct {
+	buf      []byte // the batch as it is sent: head, then records
+	records  int
+	budget   int // bytes of the Budget that its records hold
+	opened   time.Time
+	receipts []claim
+	sealedBy sealReason
+}
+
+// claim is one request's part of a batch.
+type claim struct {
+	receipt *Receipt
+	records int
+}
+
+type sealReason uint8
+
+const (
+	byCount sealReason = iota
+	byBytes
+	byDelay
+	byIdle
+	byStop
+	numSealReasons
+)
+
+var sealReasons = [numSealReasons]string{"count", "bytes", "delay", "idle", "stop"}
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+func newBatch(now time.Time) *batch {
+	b := batches.Get().(*batch)
+	b.opened = now
+	if cap(b.buf) < batchHead {
+		b.buf = make([]byte, batchHead, 2048)
+	}
+	b.buf = b.buf[:batchHead]
+	return b
+}
+
+// free gives b's memory back. The caller holds no part of it any more.
+func (b *batch) free() {
+	clear(b.receipts)
+	*b = batch{buf: b.buf[:0], receipts: b.receipts[:0]}
+	batches.Put(b)
+}
+
+// add appends a record. Its time is the batch's: what the router says of time is
+// in the record, while Kafka's retention goes by when it came.
+//
+//	length attributes=0 time delta=0 offset delta  key length key  value length value  headers=0
+func (b *batch) add(r *Record) {
+	keyLen := int64(-1)
+	if r.Key != nil {
+		keyLen = int64(len(r.Key))
+	}
+	delta := int64(b.records)
+	length := 1 + 1 + varintLen(delta) + varintLen(keyLen) + len(r.Key) + varintLen(int64(len(r.Value))) + len(r.Value) + 1
+	buf := binary.AppendVarint(b.buf, int64(length))
+	buf = append(buf, 0, 0)
+	buf = binary.AppendVarint(buf, delta)
+	buf = binary.AppendVarint(buf, keyLen)
+	buf = append(buf, r.Key...)
+	buf = binary.AppendVarint(buf, int64(len(r.Value)))
+	buf = append(buf, r.Value...)
+	b.buf = append(buf, 0)
+	b.records++
+	b.budget += r.Size()
+}
+
+// varintLen is the length of n as a zigzag varint.
+func varintLen(n int64) int {
+	u := uint64(n)<<1 ^ uint64(n>>63)
+	size := 1
+	for u >= 0x80 {
+		u >>= 7
+		size++
+	}
+	return size
+}
+
+// claimFor notes that the last records of b, as many as given, belong to r.
+func (b *batch) claimFor(r *Receipt, records int) {
+	b.receipts = append(b.receipts, claim{r, records})
+	r.left.Add(1)
+}
+
+// seal writes the head. It may be called again, with another producer's sequence.
+func (b *batch) seal(id producer, sequence int32) {
+	be, h := binary.BigEndian, b.buf
+	millis := uint64(b.opened.UnixMilli())
+	be.PutUint32(h[offsetSize:], uint32(len(h)-4))
+	be.PutUint64(h[4:], 0)
+	be.PutUint32(h[offsetLength:], uint32(len(h)-offsetEpoch))
+	be.PutUint32(h[offsetEpoch:], ^uint32(0)) // -1: the broker fills it in
+	h[offsetMagic] = 2
+	be.PutUint16(h[offsetAttrs:], 0)
+	be.PutUint32(h[offsetLast:], uint32(b.records-1))
+	be.PutUint64(h[offsetBaseTime:], millis)
+	be.PutUint64(h[offsetMaxTime:], millis)
+	be.PutUint64(h[offsetProducer:], uint64(id.id))
+	be.PutUint16(h[offsetPEpoch:], uint16(id.epoch))
+	be.PutUint32(h[offsetSequence:], uint32(sequence))
+	be.PutUint32(h[offsetCount:], uint32(b.records))
+	be.PutUint32(h[offsetCRC:], crc32.Checksum(h[offsetAttrs:], castagnoli))
+}
+
+// split halves b by its records, for a broker that takes less in one batch. The
+// claims go with their records. b must have at least two records and is used up.
+func (b *batch) split() (first, second *batch) {
+	first, second = newBatch(b.opened), newBatch(b.opened)
+	first.sealedBy, second.sealedBy = b.sealedBy, b.sealedBy
+	half, rest := b.records/2, b.buf[batchHead:]
+	for i := range b.records {
+		var r Record
+		r, rest = readRecord(rest)
+		if i < half {
+			first.add(&r)
+		} else {
+			second.add(&r)
+		}
+	}
+	for _, c := range b.receipts {
+		n := min(c.records, half)
+		half -= n
+		if n > 0 {
+			first.receipts = append(first.receipts, claim{c.receipt, n})
+		}
+		if n < c.records {
+			second.receipts = append(second.receipts, claim{c.receipt, c.records - n})
+		}
+		if n > 0 && n < c.records {
+			c.receipt.left.Add(1) // it waits for two batches now
+		}
+	}
+	b.free()
+	return first, second
+}
+
+// readRecord reads the record that add wrote at b's beginning.
+func readRecord(b []byte) (r Record, rest []byte) {
+	length, n := binary.Varint(b)
+	rest = b[n+int(length):]
+	b = b[n+2:]
+	_, n = binary.Varint(b) // offset delta
+	b = b[n:]
+	keyLen, n := binary.Varint(b)
+	b = b[n:]
+	if keyLen >= 0 {
+		r.Key, b = b[:keyLen:keyLen], b[keyLen:]
+	}
+	valueLen, n := binary.Varint(b)
+	r.Value = b[n : n+int(valueLen)]
+	return r, rest
+}

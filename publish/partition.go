@@ -1,0 +1,267 @@
+package publish
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// partition gathers records into batches and sends them, one produce request
+// after another.
+//
+//	requests ──add──▶ open ──seal──▶ sealed ──take──▶ sender ──▶ Kafka
+//	          (lock)   1 batch        a queue          1 goroutine, 1 request
+//
+// A batch is sent at once when nothing is under way. While something is, records
+// gather: a batch is sealed when it is full, or when its first record is
+// BATCH_DELAY old and no other one waits. So batches grow with the load and with
+// the time that Kafka takes, by themselves.
+type partition struct {
+	topic *topic
+	id    int
+	p     *Publisher
+	wake  chan struct{} // one token when there may be something to send
+
+	mu     sync.Mutex // guards the following
+	open   *batch     // takes records; nil when there are none
+	sealed []*batch   // full ones, oldest first
+	busy   bool       // the sender has a batch
+	taken  time.Time  // when the batch that the sender has was opened
+	timer  *time.Timer
+
+	// The rest is the sender's own.
+	producer *producer     // nil until there is one
+	lost     *producer     // the one before, which no longer works
+	sequence int32         // of the next record under producer
+	timeout  time.Duration // for one attempt
+	slow     bool          // the last attempt failed or took long
+	failing  bool          // complained about
+}
+
+func newPartition(t *topic, id int, p *Publisher) *partition {
+	pt := &partition{topic: t, id: id, p: p, wake: make(chan struct{}, 1), timeout: minAttempt}
+	pt.timer = time.AfterFunc(time.Hour, pt.due)
+	pt.timer.Stop()
+	return pt
+}
+
+// add puts records in batches, those that next links from first on, or all of
+// them without next. It never waits.
+func (pt *partition) add(r *Receipt, records []Record, first int32, next []int32) {
+	now := time.Now()
+	cfg := &pt.p.cfg
+	pt.mu.Lock()
+	run := 0 // records of r in the open batch that are not claimed yet
+	for i := first; i >= 0 && int(i) < len(records); {
+		rec := &records[i]
+		if pt.open != nil && (pt.open.records == cfg.BatchRecords || len(pt.open.buf)+rec.Size() > cfg.BatchBytes) {
+			reason := byBytes
+			if pt.open.records == cfg.BatchRecords {
+				reason = byCount
+			}
+			if run > 0 {
+				pt.open.claimFor(r, run)
+				run = 0
+			}
+			pt.seal(reason)
+		}
+		if pt.open == nil {
+			pt.open = newBatch(now)
+			if pt.busy && len(pt.sealed) == 0 {
+				pt.timer.Reset(cfg.BatchDelay)
+			}
+		}
+		pt.open.add(rec)
+		run++
+		if next == nil {
+			i++
+		} else {
+			i = next[i]
+		}
+	}
+	pt.open.claimFor(r, run)
+	idle := !pt.busy
+	pt.mu.Unlock()
+	if idle {
+		pt.signal()
+	}
+}
+
+// seal moves the open batch to the sealed ones. mu is held.
+func (pt *partition) seal(reason sealReason) {
+	pt.open.sealedBy = reason
+	pt.sealed = append(pt.sealed, pt.open)
+	pt.open = nil
+}
+
+// due is the timer's: it closes the open batch when it is old enough and next in
+// line. A batch behind another one gathers on, or an outage would leave thousands
+// of small ones.
+func (pt *partition) due() {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	if pt.open != nil && pt.busy && len(pt.sealed) == 0 && time.Since(pt.open.opened) >= pt.p.cfg.BatchDelay {
+		pt.seal(byDelay)
+	}
+}
+
+func (pt *partition) signal() {
+	select {
+	case pt.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take hands the next batch to the sender, nil if there is none.
+func (pt *partition) take() *batch {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	if len(pt.sealed) == 0 && pt.open != nil {
+		reason := byIdle
+		switch {
+		case pt.p.stopping.Load():
+			reason = byStop
+		case pt.busy && time.Since(pt.open.opened) >= pt.p.cfg.BatchDelay:
+			reason = byDelay
+		}
+		pt.timer.Stop()
+		pt.seal(reason)
+	}
+	if len(pt.sealed) == 0 {
+		pt.busy = false
+		return nil
+	}
+	b := pt.sealed[0]
+	pt.sealed[0] = nil
+	if pt.sealed = pt.sealed[1:]; len(pt.sealed) == 0 {
+		pt.sealed = nil
+		if pt.open != nil {
+			pt.timer.Reset(max(0, pt.p.cfg.BatchDelay-time.Since(pt.open.opened)))
+		}
+	}
+	pt.busy, pt.taken = true, b.opened
+	return b
+}
+
+// putBack makes b the next batch again.
+func (pt *partition) putBack(b *batch) {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	pt.sealed = append([]*batch{b}, pt.sealed...)
+}
+
+// oldest is when the first record that is not committed came.
+func (pt *partition) oldest() (t time.Time, ok bool) {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	switch {
+	case pt.busy:
+		return pt.taken, true
+	case len(pt.sealed) > 0:
+		return pt.sealed[0].opened, true
+	case pt.open != nil:
+		return pt.open.opened, true
+	}
+	return t, false
+}
+
+// send is the partition's goroutine: it sends batch after batch until ctx ends.
+func (pt *partition) send(ctx context.Context) {
+	for {
+		b := pt.take()
+		if b == nil {
+			select {
+			case <-pt.wake:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		if !pt.deliver(ctx, b) {
+			pt.mu.Lock()
+			pt.busy = false
+			pt.mu.Unlock()
+			return
+		}
+	}
+}
+
+// One attempt is given minAttempt, so that three of them fit into a request's
+// hold, and longer for a Kafka that was seen to take longer: a fixed limit would
+// cut off a slow broker's every answer for ever.
+const (
+	minAttempt   = 1200 * time.Millisecond
+	maxAttempt   = 10 * time.Second
+	slowAttempt  = 250 * time.Millisecond
+	firstBackoff = 50 * time.Millisecond
+	maxBackoff   = 2 * time.Second
+)
+
+// deliver sends b until it is stored, or false when ctx ends first; b is then
+// back in its place.
+func (pt *partition) deliver(ctx context.Context, b *batch) bool {
+	var wait *backoff.ExponentialBackOff
+	for {
+		began := time.Now()
+		err := pt.prepare(ctx, b)
+		if err == nil {
+			began = time.Now()
+			err = pt.p.produce(ctx, pt, b)
+		}
+		v, reason := judge(err)
+		took := time.Since(began)
+		pt.slow = v != committed || took > slowAttempt
+		switch {
+		case v == committed:
+			pt.timeout = min(max(minAttempt, 2*took), maxAttempt)
+			pt.sequence = (pt.sequence + int32(b.records)) & 0x7fffffff
+			pt.p.commit(pt, b, took)
+			return true
+		case ctx.Err() != nil:
+			pt.putBack(b)
+			return false
+		case v == split && b.records > 1:
+			first, second := b.split()
+			pt.p.metrics.retries[reason].Inc()
+			pt.putBack(second)
+			b = first
+			continue
+		case v == split:
+			pt.p.refuse(pt, b, err)
+			return true
+		case v == renew:
+			pt.producer, pt.lost = nil, pt.producer
+		}
+		if reason == "timeout" {
+			pt.timeout = min(2*pt.timeout, maxAttempt)
+		}
+		pt.p.metrics.retries[reason].Inc()
+		pt.p.complain(pt, err)
+		if wait == nil {
+			wait = backoff.NewExponentialBackOff()
+			wait.InitialInterval, wait.Multiplier, wait.MaxInterval = firstBackoff, 2, maxBackoff
+			wait.RandomizationFactor = 0.3
+		}
+		select {
+		case <-time.After(wait.NextBackOff()):
+		case <-ctx.Done():
+			pt.putBack(b)
+			return false
+		}
+	}
+}
+
+// prepare gives b a producer and its sequence.
+func (pt *partition) prepare(ctx context.Context, b *batch) error {
+	if pt.producer == nil {
+		id, err := pt.p.producers.after(ctx, pt.lost)
+		if err != nil {
+			return err
+		}
+		pt.producer, pt.lost, pt.sequence = id, nil, 0
+	}
+	b.seal(*pt.producer, pt.sequence)
+	return nil
+}

@@ -1,0 +1,333 @@
+// Package publish turns records into batches and batches into produce requests:
+// one after another for each partition, idempotent, repeated until Kafka has
+// committed them. It is the only place that knows how Kafka is written to.
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+
+	"drain/pool"
+)
+
+// Config is what a Publisher needs. All fields are required but Logger.
+type Config struct {
+	// Topics are the names of the topics that are written to; Publish takes a
+	// topic's index in it.
+	Topics []string
+	// A batch is sealed at BatchRecords records, at BatchBytes bytes, or when
+	// its first record is BatchDelay old.
+	BatchRecords int
+	BatchBytes   int
+	BatchDelay   time.Duration
+	// Stuck is the age of an uncommitted batch from which on Ready fails.
+	Stuck time.Duration
+	// Budget holds the records' bytes until they are committed.
+	Budget *Budget
+	// Pool lends the clients for produce requests.
+	Pool *pool.Pool
+	// Connect makes the client with which the topics are watched.
+	Connect func(context.Context) (*kafka.Client, error)
+	// Registerer takes the metrics.
+	Registerer prometheus.Registerer
+	Logger     *slog.Logger
+}
+
+// Publisher writes records to Kafka. It is safe for concurrent use.
+type Publisher struct {
+	cfg       Config
+	metrics   *metrics
+	producers producers
+	topics    []*topic
+	slow      chan struct{} // tokens for slow partitions, see produce
+	unready   atomic.Bool   // a stop has begun: Ready fails, Publish still takes
+	stopping  atomic.Bool   // Shutdown was called
+	watcher   watcher
+	grumble   grumble
+
+	running context.Context // ends with stop
+	stop    context.CancelFunc
+	senders sync.WaitGroup // a goroutine for each partition
+	ended   chan struct{}  // closed when Run has returned
+}
+
+// topic is one topic that is written to.
+type topic struct {
+	name       string
+	partitions atomic.Pointer[[]*partition] // nil until Kafka has told
+	known      chan struct{}                // closed when partitions is set
+	committed  prometheus.Counter
+	failed     prometheus.Counter
+	duplicate  prometheus.Counter
+}
+
+// New makes a Publisher; it starts nothing.
+func New(cfg Config) *Publisher {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	p := &Publisher{
+		cfg:       cfg,
+		metrics:   newMetrics(cfg.Registerer),
+		producers: producers{pool: cfg.Pool},
+		ended:     make(chan struct{}),
+	}
+	for _, name := range cfg.Topics {
+		p.topics = append(p.topics, &topic{
+			name:      name,
+			known:     make(chan struct{}),
+			committed: p.metrics.records.WithLabelValues(name, "committed"),
+			failed:    p.metrics.records.WithLabelValues(name, "failed"),
+			duplicate: p.metrics.records.WithLabelValues(name, "duplicate"),
+		})
+	}
+	// Slow partitions leave a quarter of the clients to the others, at least
+	// one where there are two.
+	size := cfg.Pool.Size()
+	p.slow = make(chan struct{}, max(1, size-max(1, size/4)))
+	p.running, p.stop = context.WithCancel(context.Background())
+	return p
+}
+
+// ErrNoTopic says that Kafka has not told a topic's partitions yet: it is away,
+// or the topic is missing.
+var ErrNoTopic = errors.New("the topic is not known")
+
+// ErrStopping says that Shutdown was called.
+var ErrStopping = errors.New("stopping")
+
+// Await waits until the partitions of all topics are known, at most until ctx
+// ends; then the error is ErrNoTopic.
+func (p *Publisher) Await(ctx context.Context) error {
+	for _, t := range p.topics {
+		select {
+		case <-t.known:
+		case <-ctx.Done():
+			return ErrNoTopic
+		}
+	}
+	return nil
+}
+
+// Known tells whether Await would return at once.
+func (p *Publisher) Known() bool {
+	for _, t := range p.topics {
+		if t.partitions.Load() == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// Publish takes records into batches of Topics[topic] and lets r wait for them.
+// A record with a key goes to the partition that the Java client would choose,
+// one without to the partition that frame says. It copies what it takes; the
+// Budget's bytes for the records (Record.Size), which the caller has acquired,
+// belong to the Publisher when the error is nil.
+//
+// It never waits. The errors are ErrNoTopic and ErrStopping; nothing was taken
+// then.
+func (p *Publisher) Publish(r *Receipt, topic int, frame uint64, records []Record) error {
+	if len(records) == 0 {
+		return nil
+	}
+	partitions := p.topics[topic].all()
+	switch {
+	case p.stopping.Load():
+		return ErrStopping
+	case partitions == nil:
+		return ErrNoTopic
+	}
+	home := int(frame % uint64(len(partitions)))
+	for i := range records {
+		if records[i].Key != nil {
+			publishKeyed(r, partitions, home, records)
+			return nil
+		}
+	}
+	partitions[home].add(r, records, 0, nil)
+	return nil
+}
+
+// publishKeyed gives each partition its records, one lock for each partition.
+func publishKeyed(r *Receipt, all []*partition, home int, records []Record) {
+	const none = -1
+	// Chains of records through next, one for each partition.
+	first, last := make([]int32, len(all)), make([]int32, len(all))
+	next := make([]int32, len(records))
+	for i := range first {
+		first[i] = none
+	}
+	for i := range records {
+		to := home
+		if key := records[i].Key; key != nil {
+			to = int(murmur2(key)&0x7fffffff) % len(all)
+		}
+		next[i] = none
+		if first[to] == none {
+			first[to] = int32(i)
+		} else {
+			next[last[to]] = int32(i)
+		}
+		last[to] = int32(i)
+	}
+	for i, pt := range all {
+		if first[i] != none {
+			pt.add(r, records, first[i], next)
+		}
+	}
+}
+
+// Duplicate counts records that were not published because the same ones
+// already are.
+func (p *Publisher) Duplicate(topic, records int) { p.topics[topic].duplicate.Add(float64(records)) }
+
+// produce makes one attempt to store b.
+//
+// Partitions that are slow share fewer clients than there are, so that a leader
+// that answers late, or not at all, does not take the clients from the others.
+func (p *Publisher) produce(ctx context.Context, pt *partition, b *batch) error {
+	ctx, cancel := context.WithTimeout(ctx, pt.timeout)
+	defer cancel()
+	if pt.slow {
+		select {
+		case p.slow <- struct{}{}:
+			defer func() { <-p.slow }()
+		case <-ctx.Done():
+			return pool.ErrBusy
+		}
+	}
+	loan, err := p.cfg.Pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	answer, err := loan.Client().RawProduce(ctx, &kafka.RawProduceRequest{
+		Topic:        pt.topic.name,
+		Partition:    pt.id,
+		RequiredAcks: kafka.RequireAll,
+		RawRecords:   protocol.RawRecordSet{Reader: bytes.NewReader(b.buf)},
+	})
+	if err == nil {
+		err = answer.Error
+	}
+	if v, _ := judge(err); v == afresh {
+		loan.Discard()
+	} else {
+		loan.Return()
+	}
+	return err
+}
+
+// commit settles a batch that is stored.
+func (p *Publisher) commit(pt *partition, b *batch, took time.Duration) {
+	p.metrics.batchRecords.Observe(float64(b.records))
+	p.metrics.batchBytes.Observe(float64(len(b.buf) - 4))
+	p.metrics.produce.Observe(took.Seconds())
+	p.metrics.sealed[b.sealedBy].Inc()
+	pt.topic.committed.Add(float64(b.records))
+	p.grumble.relent(p, pt)
+	p.settle(b, false)
+}
+
+// refuse settles a batch of one record that Kafka will never take.
+func (p *Publisher) refuse(pt *partition, b *batch, err error) {
+	pt.topic.failed.Add(float64(b.records))
+	p.cfg.Logger.Error("Kafka refuses a record for its size; it is lost",
+		"topic", pt.topic.name, "partition", pt.id, "bytes", len(b.buf), "error", err,
+		"do", "raise max.message.bytes of the topic, or lower BATCH_BYTES")
+	p.settle(b, true)
+}
+
+func (p *Publisher) settle(b *batch, failed bool) {
+	p.cfg.Budget.Release(b.budget)
+	for _, c := range b.receipts {
+		if failed {
+			c.receipt.failed.Store(true)
+		} else if c.receipt.late.Load() {
+			p.metrics.recovered.Add(float64(c.records))
+		}
+		c.receipt.finish()
+	}
+	b.free()
+}
+
+// Run watches the topics and sends until Shutdown ends it. It is called once.
+func (p *Publisher) Run() {
+	defer close(p.ended)
+	p.watcher.run(p)
+	p.senders.Wait()
+}
+
+// Unready makes Ready fail from now on, because a stop has begun.
+func (p *Publisher) Unready() { p.unready.Store(true) }
+
+// Shutdown takes no more records, waits until all that were taken are committed,
+// at most until ctx ends, and ends Run, which must be running. The error says how
+// many are left. No Publish may be under way.
+func (p *Publisher) Shutdown(ctx context.Context) error {
+	p.stopping.Store(true)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for p.uncommitted() > 0 && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	p.stop()
+	<-p.ended
+	left := 0
+	for _, t := range p.topics {
+		n := t.countLeft()
+		t.failed.Add(float64(n))
+		left += n
+	}
+	if left > 0 {
+		return fmt.Errorf("%d records were not committed and are lost with this process", left)
+	}
+	return nil
+}
+
+// uncommitted counts the partitions that hold records.
+func (p *Publisher) uncommitted() (n int) {
+	for _, t := range p.topics {
+		for _, pt := range t.all() {
+			if _, ok := pt.oldest(); ok {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func (t *topic) all() []*partition {
+	if partitions := t.partitions.Load(); partitions != nil {
+		return *partitions
+	}
+	return nil
+}
+
+// countLeft counts the records that are held after the senders have ended.
+func (t *topic) countLeft() (n int) {
+	for _, pt := range t.all() {
+		pt.mu.Lock()
+		for _, b := range pt.sealed {
+			n += b.records
+		}
+		if pt.open != nil {
+			n += pt.open.records
+		}
+		pt.mu.Unlock()
+	}
+	return n
+}

@@ -1,0 +1,173 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"drain/pool"
+)
+
+// watcher asks Kafka every second whether it is there and what partitions the
+// topics have.
+type watcher struct {
+	mu     sync.Mutex // guards err
+	err    error      // why Kafka is not fit to be written to, nil if it is
+	asked  bool
+	client *kafka.Client // the watcher's own; nil when it has to be made
+}
+
+const (
+	watchEvery   = time.Second
+	watchEagerly = 100 * time.Millisecond // while a topic is unknown
+	watchTimeout = 1500 * time.Millisecond
+)
+
+func (w *watcher) run(p *Publisher) {
+	ctx := p.running
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			w.forget()
+			return
+		case <-timer.C:
+		}
+		err := w.ask(ctx, p)
+		if ctx.Err() != nil {
+			continue
+		}
+		w.note(p, err)
+		wait := watchEvery
+		if err != nil && !p.Known() {
+			wait = watchEagerly
+		}
+		timer.Reset(wait)
+	}
+}
+
+// ask looks at Kafka once. kafka-go serves metadata from what it last heard, so
+// it is a request of another kind that shows whether anybody answers.
+func (w *watcher) ask(ctx context.Context, p *Publisher) error {
+	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
+	defer cancel()
+	if w.client == nil {
+		client, err := p.cfg.Connect(ctx)
+		if err != nil {
+			return err
+		}
+		w.client = client
+	}
+	if _, err := w.client.ApiVersions(ctx, &kafka.ApiVersionsRequest{}); err != nil {
+		w.forget()
+		return fmt.Errorf("ask Kafka whether it is there: %w", err)
+	}
+	metadata, err := w.client.Metadata(ctx, &kafka.MetadataRequest{Topics: p.cfg.Topics})
+	if err != nil {
+		w.forget()
+		return fmt.Errorf("ask Kafka for its topics: %w", err)
+	}
+	var errs []error
+	for i, m := range metadata.Topics {
+		t := p.topics[i]
+		switch {
+		case m.Error != nil:
+			errs = append(errs, &TopicError{t.name, m.Error})
+			w.forget() // the next look is at fresh metadata
+		case len(m.Partitions) == 0:
+			errs = append(errs, &TopicError{t.name, kafka.UnknownTopicOrPartition})
+		default:
+			p.grow(t, len(m.Partitions))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// TopicError says what is wrong with a topic as a whole.
+type TopicError struct {
+	Topic string
+	Err   error
+}
+
+func (e *TopicError) Error() string {
+	text := fmt.Sprintf("topic %s: %v", e.Topic, e.Err)
+	if do := advice(e.Err, e.Topic); do != "" {
+		text += ": " + do
+	}
+	return text
+}
+
+func (e *TopicError) Unwrap() error { return e.Err }
+
+func (w *watcher) forget() {
+	if w.client != nil {
+		pool.Close(w.client)
+		w.client = nil
+	}
+}
+
+// note keeps what was found and logs it when it changes.
+func (w *watcher) note(p *Publisher, err error) {
+	w.mu.Lock()
+	before, asked := w.err, w.asked
+	w.err, w.asked = err, true
+	w.mu.Unlock()
+	switch {
+	case err != nil && (before == nil || before.Error() != err.Error()):
+		p.cfg.Logger.Warn("Kafka is not ready; requests wait, then get 503 until it is", "error", err)
+	case err == nil && (before != nil || !asked):
+		for _, t := range p.topics {
+			p.cfg.Logger.Info("Kafka is ready", "topic", t.name, "partitions", len(t.all()))
+		}
+	}
+}
+
+// grow gives t its n partitions, or the new ones of them, each with its sender.
+func (p *Publisher) grow(t *topic, n int) {
+	old := t.all()
+	if n <= len(old) {
+		return
+	}
+	partitions := append([]*partition(nil), old...)
+	for id := len(old); id < n; id++ {
+		pt := newPartition(t, id, p)
+		partitions = append(partitions, pt)
+		p.senders.Go(func() { pt.send(p.running) })
+	}
+	t.partitions.Store(&partitions)
+	if old == nil {
+		close(t.known)
+	}
+}
+
+// Ready says why records could not be stored now, nil if they could.
+func (p *Publisher) Ready() error {
+	w := &p.watcher
+	w.mu.Lock()
+	err, asked := w.err, w.asked
+	w.mu.Unlock()
+	switch {
+	case p.unready.Load(), p.stopping.Load():
+		return ErrStopping
+	case !asked:
+		return errors.New("Kafka has not been asked yet")
+	case err != nil:
+		return err
+	}
+	for _, t := range p.topics {
+		for _, pt := range t.all() {
+			if oldest, ok := pt.oldest(); ok {
+				if age := time.Since(oldest); age > p.cfg.Stuck {
+					return fmt.Errorf("topic %s, partition %d: the oldest batch has not been committed for %s",
+						t.name, pt.id, age.Round(time.Millisecond))
+				}
+			}
+		}
+	}
+	return nil
+}
