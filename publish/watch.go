@@ -85,7 +85,13 @@ func (w *watcher) ask(ctx context.Context, p *Publisher) error {
 			p.grow(t, len(m.Partitions))
 		}
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	// The first batch shall not have to wait for a producer id, which a broker
+	// that has just started does not give at once.
+	_, err = p.producers.after(ctx, nil)
+	return err
 }
 
 // TopicError says what is wrong with a topic as a whole.

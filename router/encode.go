@@ -85,6 +85,9 @@ func (e *Encoder) Append(dst []byte, env *Envelope, r *Record, index int, micros
 // escaped. It is valid until the next Append.
 func (e *Encoder) Path() []byte { return e.path }
 
+// Shortened tells whether something was cut off the record that was last appended.
+func (e *Encoder) Shortened() bool { return e.clipped || e.clip > 0 }
+
 func (e *Encoder) appendFields(dst []byte, r *Record) []byte {
 	if !r.Readable() {
 		if dst = e.appendRaw(dst, r); e.clipped {
@@ -142,7 +145,7 @@ func (e *Encoder) appendFields(dst []byte, r *Record) []byte {
 	if odd != 0 || len(r.extra) > 0 {
 		dst = e.appendExtra(dst, r, odd, end)
 	}
-	if r.Truncated || e.clipped || e.clip > 0 {
+	if r.Truncated || e.Shortened() {
 		dst = append(dst, `,"truncated":true`...)
 	}
 	if (r.Forged || r.spill) && e.clip == 0 {

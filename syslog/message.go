@@ -72,11 +72,14 @@ func (m *Message) Loss() (code string, n int64, ok bool) {
 }
 
 // TrimNilData takes off a leading `- `, which is log-shuttle's empty structured
-// data. Logplex leaves structured data out, so only what cannot begin that way
-// may be trimmed: router lines and loss notices.
+// data, or a `-` that is all there is. Logplex leaves structured data out, so
+// only what cannot begin that way may be trimmed: router lines and loss notices.
 func TrimNilData(text []byte) []byte {
 	if len(text) >= 2 && text[0] == '-' && text[1] == ' ' {
 		return text[2:]
+	}
+	if string(text) == "-" {
+		return text[1:]
 	}
 	return text
 }
@@ -124,11 +127,19 @@ func (p *Parser) Parse(m *Message, body []byte, span Span) {
 	}
 	if !ok {
 		*m = Message{Raw: raw, Priority: -1, Malformed: true, Cut: m.Cut}
-		return
+	}
+}
+
+// text is what stands behind MSGID, b, without its space and without structured
+// data where that is known to be empty.
+func (p *Parser) text(b []byte) []byte {
+	if len(b) > 0 {
+		b = b[1:]
 	}
 	if p.NilData {
-		m.Text = TrimNilData(m.Text)
+		return TrimNilData(b)
 	}
+	return b
 }
 
 // header is the hand scanner, for the header that Logplex writes.
@@ -148,17 +159,10 @@ func (p *Parser) header(m *Message, b []byte) bool {
 	_, i = field(b, i+1) // HOSTNAME, always `host`
 	m.App, i = field(b, i)
 	m.Proc, i = field(b, i)
-	if i < 0 || i >= len(b) || b[i] != '-' {
+	if i < 0 || i >= len(b) || b[i] != '-' || i+1 < len(b) && b[i+1] != ' ' {
 		return false
 	}
-	switch i++; {
-	case i == len(b):
-		m.Text = b[i:]
-	case b[i] == ' ':
-		m.Text = b[i+1:]
-	default:
-		return false
-	}
+	m.Text = p.text(b[i+1:])
 	return true
 }
 

@@ -2,6 +2,7 @@ package syslog
 
 import (
 	"bytes"
+	"unicode/utf8"
 
 	gosyslog "github.com/influxdata/go-syslog/v3"
 	"github.com/influxdata/go-syslog/v3/rfc5424"
@@ -14,6 +15,10 @@ type opinion struct {
 	machine gosyslog.Machine
 	buf     []byte
 }
+
+// maxStructured bounds what go-syslog is shown behind MSGID: its time grows with
+// the square of the escapes in structured data, its memory with the elements.
+const maxStructured = 4 << 10
 
 // secondOpinion reads headers of another shape than Logplex's: another version,
 // no time, a MSGID, structured data. go-syslog judges the header; the slices are
@@ -52,16 +57,24 @@ func (p *Parser) secondOpinion(m *Message, b []byte) bool {
 	header := len(o.buf)
 
 	// The message as a whole, where it is not in Logplex's form: go-syslog
-	// finds the end of the structured data.
+	// finds the end of the structured data. It is shown ASCII, because it
+	// refuses a text that is not UTF-8.
 	if string(msgID) != "-" {
-		o.buf = append(o.buf, rest[after:]...)
+		shown := min(len(rest), after+maxStructured)
+		o.buf = append(o.buf, rest[after:shown]...)
+		for i, c := range o.buf[header:] {
+			if c >= utf8.RuneSelf {
+				o.buf[header+i] = '?'
+			}
+		}
 		if parsed, err := o.machine.Parse(o.buf); err == nil {
 			if text := parsed.(*rfc5424.SyslogMessage).Message; text != nil {
-				m.Text = b[len(b)-len(*text):]
-			} else {
-				m.Text = b[len(b):]
+				m.Text = rest[shown-len(*text):]
+				return true
+			} else if shown == len(rest) {
+				m.Text = rest[shown:]
+				return true
 			}
-			return true
 		}
 	}
 	// The header alone.
@@ -69,9 +82,6 @@ func (p *Parser) secondOpinion(m *Message, b []byte) bool {
 	if _, err := o.machine.Parse(o.buf); err != nil {
 		return false
 	}
-	m.Text = rest[after:]
-	if len(m.Text) > 0 {
-		m.Text = m.Text[1:] // the space behind MSGID
-	}
+	m.Text = p.text(rest[after:])
 	return true
 }

@@ -45,10 +45,11 @@ type Span struct {
 //	|  message begins                                83 bytes later: ---+   the next
 //	octet count, digits and one space
 //
-// A count is believed when a newline ends the message, or when the next message
-// or the body's end follows it. Otherwise the message reaches to the next place
-// that reads `LEN SP <`, so that one wrong count costs no neighbour. Each byte is
-// looked at a bounded number of times, whatever the counts say.
+// A count is believed when a newline ends the message, or when the next count,
+// be it a broken one, or the body's end follows it. Otherwise the message reaches
+// to the next place that reads `LEN SP <PRI>`, so that one wrong count costs no
+// neighbour. Each byte is looked at a bounded number of times, whatever the
+// counts say.
 func Split(dst []Span, body []byte) []Span {
 	i := skipSpace(body, 0)
 	if i == len(body) {
@@ -88,7 +89,7 @@ func splitCounted(dst []Span, body []byte, i int) []Span {
 			n = -1
 		}
 		end := start + n
-		bad := n <= 0 || end > len(body) || (end < len(body) && body[end-1] != '\n' && !isCounted(body, end))
+		bad := n <= 0 || !canEnd(body, end) || insideCount(body, end)
 		if bad {
 			end = nextCounted(body, start+1)
 		}
@@ -122,9 +123,50 @@ func splitLines(dst []Span, body []byte, i int) []Span {
 	return dst
 }
 
-// maxCountDigits bounds the octet counts that are believed: 9 digits fit an
-// int32, and no body is that long.
-const maxCountDigits = 9
+// canEnd tells whether a message can end at end.
+func canEnd(body []byte, end int) bool {
+	if end >= len(body) || body[end-1] == '\n' {
+		return end <= len(body)
+	}
+	if !isDigit(body[end]) && body[end] != '-' && body[end] != '+' {
+		return false
+	}
+	near := body[:min(len(body), end+maxHead)]
+	return isCounted(near, end) || bareStart(near, end) >= 0
+}
+
+// insideCount tells whether end, where a count points, lies within the next
+// count, because the first is a little too long:
+//
+//	84 <40>1 … State changed …\n119 <40>1 …
+//	                             ^end: 19 does not fit its message, but 119 does
+func insideCount(body []byte, end int) bool {
+	if end >= len(body) || !isDigit(body[end]) || !isDigit(body[end-1]) || fits(body, end) {
+		return false
+	}
+	for i := end - 1; i > 0 && end-i < maxCountDigits && isDigit(body[i]); i-- {
+		if fits(body, i) {
+			return true
+		}
+	}
+	return false
+}
+
+// fits tells whether the count at i leads to where a message can end.
+func fits(body []byte, i int) bool {
+	start, n, ok := readCount(body[:min(len(body), i+maxHead)], i)
+	return ok && n > 0 && canEnd(body, start+n)
+}
+
+const (
+	// maxCountDigits bounds the octet counts that are believed: 9 digits fit an
+	// int32, and no body is that long.
+	maxCountDigits = 9
+	// maxHead bounds what is looked at for the next message's count, so that
+	// counts that all point into one long run of digits cost no more: a sign, 20
+	// digits, a space, `<191>`.
+	maxHead = 32
+)
 
 // readCount reads `LEN SP <` at i. start is the place of `<`; n is LEN, or -1
 // when it has too many digits to be true.
@@ -178,14 +220,25 @@ func nextCounted(body []byte, i int) int {
 		}
 		i += n
 		if i >= from+2 && body[i-1] == ' ' && isDigit(body[i-2]) && isPriority(body, i) {
-			j := i - 2
-			for j > from && isDigit(body[j-1]) {
-				j--
-			}
-			return j
+			return countStart(body, from, i-1)
 		}
 		i++
 	}
+}
+
+// countStart finds where the count begins whose digits end at end, not before
+// from. The text before it may end in digits of its own.
+func countStart(body []byte, from, end int) int {
+	first := end - 1
+	for first > from && isDigit(body[first-1]) {
+		first--
+	}
+	for i := max(first, end-maxCountDigits); i < end; i++ {
+		if body[i] != '0' && fits(body, i) {
+			return i
+		}
+	}
+	return first
 }
 
 // nextLine is the first place in body[i:end] where a line of syslog begins, or

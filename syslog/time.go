@@ -16,7 +16,7 @@ func (p *Parser) time(m *Message, b []byte) int {
 	if len(b) < minute+len(":05Z") || b[minute] != ':' || !isDigit(b[17]) || !isDigit(b[18]) {
 		return 0
 	}
-	if string(b[:minute]) != string(p.minute[:]) {
+	if p.minute[0] == 0 || string(b[:minute]) != string(p.minute[:]) {
 		seconds, ok := readMinute(b)
 		if !ok {
 			return 0

@@ -59,7 +59,7 @@ func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, ingest, adm
 	}
 	user := ""
 	if secrets {
-		user = `-u ":$SECRET" ` // one of DRAIN_SECRETS; never shown
+		user = `-u ":$SECRET" ` // to be set to one of DRAIN_SECRETS
 	}
 	fmt.Fprintf(w, `
   Post a line:
