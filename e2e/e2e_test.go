@@ -23,8 +23,8 @@ import (
 )
 
 var (
-	program string // the built drain
-	kafka   string // KAFKA_URL of the real Kafka that the tests share
+	program  string // the built drain
+	kafkaURL string // KAFKA_URL of the real Kafka that the tests share
 )
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -42,7 +42,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	brokers := filepath.Join(dir, "kafka")
-	kafka, err = startKafka(brokers, "--port", "0")
+	kafkaURL, err = startKafka(brokers, "--port", "0")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -40,12 +40,12 @@ func values(records []*kgo.Record) (lines []string) {
 // franz-go's client and by Java's, byte for byte.
 func TestCapturedFrameReachesARealKafka(t *testing.T) {
 	topic := makeTopic(t, 8)
-	s := startDrain(t, "KAFKA_URL="+kafka, "KAFKA_TOPIC="+topic)
+	s := startDrain(t, "KAFKA_URL="+kafkaURL, "KAFKA_TOPIC="+topic)
 	if status := curl(t, s.url+"/logs/myapp", "testdata/frame.body", "-H", frameID, "-H", drainToken); status != "200" {
 		t.Fatalf("answered %s", status)
 	}
 	want := golden(t)
-	if got := values(consume(t, kafka, topic, len(want))); !slices.Equal(got, want) {
+	if got := values(consume(t, kafkaURL, topic, len(want))); !slices.Equal(got, want) {
 		t.Errorf("franz-go reads\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	out, err := script("tail", topic, "--max", fmt.Sprint(len(want)), "--timeout", "10000", "--dir", kafkaDir)
@@ -125,7 +125,7 @@ func TestStopUnderLoadLosesNothing(t *testing.T) {
 					if _, err := script("create", topic, "--partitions", "4", "--dir", kafkaDir); err != nil {
 						t.Fatal(err)
 					}
-					settings = []string{"KAFKA_URL=" + kafka, "KAFKA_TOPIC=" + topic}
+					settings = []string{"KAFKA_URL=" + kafkaURL, "KAFKA_TOPIC=" + topic}
 				}
 				s := startDrain(t, settings...)
 				s.awaitReady()
@@ -157,7 +157,7 @@ func TestStopUnderLoadLosesNothing(t *testing.T) {
 					consume(t, s.broker, topic, n)
 					s.stop()
 				} else {
-					consume(t, kafka, topic, n)
+					consume(t, kafkaURL, topic, n)
 				}
 				total += n
 			}
