@@ -68,10 +68,12 @@ func (p *Parser) secondOpinion(m *Message, b []byte) bool {
 			}
 		}
 		if parsed, err := o.machine.Parse(o.buf); err == nil {
-			if text := parsed.(*rfc5424.SyslogMessage).Message; text != nil {
+			text := parsed.(*rfc5424.SyslogMessage).Message
+			if text != nil {
 				m.Text = rest[shown-len(*text):]
 				return true
-			} else if shown == len(rest) {
+			}
+			if shown == len(rest) {
 				m.Text = rest[shown:]
 				return true
 			}

@@ -154,7 +154,7 @@ func insideCount(body []byte, end int) bool {
 
 // fits tells whether the count at i leads to where a message can end.
 func fits(body []byte, i int) bool {
-	start, n, ok := readCount(body[:min(len(body), i+maxHead)], i)
+	start, n, ok := readCount(body, i)
 	return ok && n > 0 && canEnd(body, start+n)
 }
 
