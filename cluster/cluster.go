@@ -5,6 +5,7 @@ package cluster
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +14,8 @@ import (
 )
 
 // Addresses reads KAFKA_URL: `kafka://host:port,…` or plain `host:port,…`, the
-// scheme once or before each address. A missing port is Kafka's 9092.
+// scheme once or before each address. A missing port is Kafka's 9092. The errors
+// do not show the URL, in which there may be credentials.
 func Addresses(url string) ([]string, error) {
 	var addrs []string
 	for part := range strings.SplitSeq(url, ",") {
@@ -25,7 +27,7 @@ func Addresses(url string) ([]string, error) {
 		case scheme == "kafka+ssl":
 			return nil, fmt.Errorf("kafka+ssl:// is not supported yet: use kafka://host:port")
 		case scheme != "kafka":
-			return nil, fmt.Errorf("unknown scheme %s://: use kafka://host:port,…", scheme)
+			return nil, fmt.Errorf("unknown scheme: use kafka://host:port,…")
 		}
 		rest = strings.TrimSuffix(rest, "/")
 		if rest == "" {
@@ -35,7 +37,7 @@ func Addresses(url string) ([]string, error) {
 		if err != nil {
 			host, port = strings.Trim(rest, "[]"), "9092"
 		}
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || host == "" || strings.ContainsAny(host, "/@ ") {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || !isHost(host) {
 			return nil, fmt.Errorf("no address in %d characters: use kafka://host:port,…", len(part))
 		}
 		addrs = append(addrs, net.JoinHostPort(host, port))
@@ -44,6 +46,18 @@ func Addresses(url string) ([]string, error) {
 		return nil, fmt.Errorf("no address: use kafka://host:port,…")
 	}
 	return addrs, nil
+}
+
+// isHost tells whether host is a name or an address.
+func isHost(host string) bool {
+	if strings.Contains(host, ":") {
+		_, err := netip.ParseAddr(host)
+		return err == nil
+	}
+	strange := func(c rune) bool {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(".-_", c))
+	}
+	return host != "" && !strings.ContainsFunc(host, strange)
 }
 
 // Config is how to reach a cluster.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -46,7 +47,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	lock := flock.New(filepath.Join(cfg.Dir, "lock"))
 	if ok, err := lock.TryLock(); err != nil {
-		return nil, fmt.Errorf("lock the broker's folder %s: %w", cfg.Dir, err)
+		return nil, fmt.Errorf("lock the broker's folder %s: %w: set DATA_DIR to one that can be written", cfg.Dir, err)
 	} else if !ok {
 		return nil, fmt.Errorf("the broker's folder %s is in use by another drain: end it, or set DATA_DIR and BROKER_LISTEN", cfg.Dir)
 	}
@@ -76,9 +77,10 @@ func start(ctx context.Context, cfg Config, dir string) (*Broker, error) {
 	if err != nil {
 		listener.Close()
 		if errors.Is(err, fs.ErrPermission) {
-			return nil, fmt.Errorf("open the embedded broker's folder %s: %w: set DATA_DIR to one that can be written", dir, err)
+			return nil, fmt.Errorf("open the embedded broker's folder %s: %w: set DATA_DIR to one that can be written", dir, fs.ErrPermission)
 		}
-		return nil, fmt.Errorf("start the embedded broker in %s: %w: move the folder away to begin with an empty one", dir, err)
+		first, _, _ := strings.Cut(err.Error(), "\n") // kfake joins what is wrong with each file
+		return nil, fmt.Errorf("start the embedded broker in %s: %s: move the folder away to begin with an empty one", dir, first)
 	}
 	if err := b.makeTopics(ctx, cfg); err != nil {
 		b.cluster.Close()

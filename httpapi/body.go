@@ -3,9 +3,11 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -15,26 +17,50 @@ import (
 
 // Errors of reading a body; each has its own answer.
 var (
-	errTooLarge  = errors.New("the body is larger than MAX_BODY")
-	errNoRoom    = errors.New("no room in memory")
-	errEncoding  = errors.New("the body's encoding is not known: send it as it is, or as gzip")
-	errCutOff    = errors.New("the body did not come whole")
-	errEmptyBody = errors.New("the body is empty")
+	errTooLarge = errors.New("the body is larger than MAX_BODY")
+	errNoRoom   = errors.New("no room in memory")
+	errNothing  = errors.New("nothing in the body can be recognised as syslog, as lines of `heroku logs`, or as gzip of either")
+	errCutOff   = errors.New("the body did not come whole")
 )
 
 // inflateFactor is how many times MAX_BODY a body may be once inflated.
 const inflateFactor = 4
 
 // The time a body may take: a sender that is slower than 64 KB a second is not
-// waited for.
+// waited for. The first bodyCredit bytes are given their time before they come.
 const (
 	bodyPatience = 3 * time.Second
 	bodyRate     = 64 << 10 // bytes a second
+	bodyCredit   = 256 << 10
+)
+
+// bodyTime is the longest time that a body of n bytes may take.
+func bodyTime(n int) time.Duration {
+	return bodyPatience + time.Duration(n)*time.Second/bodyRate
+}
+
+// weight is how many bytes of the budget a byte of a body needs at most, as bodies
+// usually are: for itself and for its records, each with the JSON around it. All
+// of it is acquired with the body. If each request had to wait for more with its
+// body in hand, a budget full of bodies could never let one of them through.
+const (
+	weight         = 4
+	weightWithLogs = 6 // short lines, and every one a record
+)
+
+// A sender is not believed that it will send what it announces: it holds no more
+// than firstRoom bytes of the budget before it has sent as many. Then there is
+// room for bodyCredit bytes of its body, which is more than a frame has, or for
+// trust times what it has sent.
+const (
+	firstRoom = 4 << 10
+	trust     = 64
 )
 
 // budget is what one request holds of the publish.Budget.
 type budget struct {
 	all      *publish.Budget
+	weight   int
 	held     int
 	ctx      context.Context // the request's
 	deadline time.Time       // for waiting
@@ -56,6 +82,10 @@ func (b *budget) grow(n int) error {
 	return nil
 }
 
+// growFor is grow for a body, which is let in even if all there is does not
+// suffice for what it may need.
+func (b *budget) growFor(n int) error { return b.grow(int(min(int64(n), b.all.Size()))) }
+
 // shrink gives back all but n bytes.
 func (b *budget) shrink(n int) {
 	if n < b.held {
@@ -64,113 +94,139 @@ func (b *budget) shrink(n int) {
 	}
 }
 
-// keep is the largest buffer that an intake keeps for its next request.
-const keep = 1 << 20
+// paced is a request's body while it keeps coming.
+type paced struct {
+	body io.Reader
+	w    http.ResponseWriter
+	left time.Duration // for which the sender is still waited for
+	most time.Duration // that may be left
+}
+
+// Read waits for the sender, whose time runs only meanwhile.
+func (p *paced) Read(b []byte) (int, error) {
+	began := time.Now()
+	readUntil(p.w, began.Add(p.left))
+	n, err := p.body.Read(b)
+	p.left += time.Duration(n)*time.Second/bodyRate - time.Since(began)
+	p.left = min(p.left, p.most)
+	return n, err
+}
 
 // readBody reads the request's body into in.body, inflated. The bytes it takes
-// are acquired before they are read; a number from the wire is never believed
-// further than MAX_BODY.
+// are acquired before they are read. Whether the body is gzip is seen from its
+// bytes: a header that says something else is not the sender's to mend.
 func (in *intake) readBody(w http.ResponseWriter, r *http.Request, maxBody int) error {
 	if r.ContentLength > int64(maxBody) {
 		return errTooLarge
 	}
-	ctl := http.NewResponseController(w)
-	patience := bodyPatience
-	if r.ContentLength > 0 {
-		patience += time.Duration(r.ContentLength) * time.Second / bodyRate
-	} else {
-		patience += time.Duration(maxBody) * time.Second / bodyRate
+	length, credit := int(r.ContentLength), bodyCredit // -1: not known
+	if length >= 0 {
+		credit = min(length, bodyCredit)
 	}
-	// Errors: a connection without deadlines has none to pass.
-	_ = ctl.SetReadDeadline(time.Now().Add(patience))
-	err := in.readRaw(r.Body, int(r.ContentLength), maxBody)
+	patience := bodyTime(credit)
+	in.body = in.body[:0]
+	in.paced = paced{r.Body, w, patience, patience}
+	var err error
+	if length >= 0 {
+		err = in.readRaw(&in.paced, length)
+	} else {
+		in.body, err = in.readAll(in.body, &in.paced, maxBody)
+	}
 	if err != nil {
 		return err
 	}
-	_ = ctl.SetReadDeadline(time.Time{})
-	zipped := len(in.body) > 1 && in.body[0] == 0x1f && in.body[1] == 0x8b
-	switch r.Header.Get("Content-Encoding") {
-	case "", "identity":
-	case "gzip", "x-gzip":
-		if !zipped && len(in.body) > 0 {
-			return errEncoding
-		}
-	default:
-		return errEncoding
-	}
-	if zipped {
+	// Nothing more is to come, and a deadline that passes while the request
+	// waits for its commit would end it.
+	readUntil(w, time.Time{})
+	_ = r.Body.Close() // or net/http looks once more whether it has ended
+	if gzipped(in.body) {
 		return in.inflate(maxBody * inflateFactor)
 	}
 	return nil
 }
 
-func (in *intake) readRaw(body io.Reader, length, maxBody int) error {
-	if length >= 0 {
-		if err := in.budget.grow(length); err != nil {
+// readUntil sets the connection's read deadline; the zero time is none. It is
+// http.ResponseController's, which costs an allocation.
+func readUntil(w http.ResponseWriter, deadline time.Time) {
+	if c, ok := w.(interface{ SetReadDeadline(time.Time) error }); ok {
+		_ = c.SetReadDeadline(deadline) // fails only where there is no connection any more
+	}
+}
+
+func gzipped(b []byte) bool { return len(b) > 1 && b[0] == 0x1f && b[1] == 0x8b }
+
+// readRaw reads a body of a known length.
+func (in *intake) readRaw(src io.Reader, length int) error {
+	for len(in.body) < length {
+		room := min(length, firstRoom)
+		need := min(in.budget.weight*length, firstRoom)
+		if n := len(in.body); n >= firstRoom {
+			room = min(length, max(bodyCredit, trust*n))
+			need = in.budget.weight * room
+			if gzipped(in.body) {
+				need = room // inflate acquires the rest
+			}
+		}
+		if err := in.budget.growFor(need); err != nil {
 			return err
 		}
-		if cap(in.body) < length {
-			in.body = make([]byte, length)
-		}
-		in.body = in.body[:length]
-		if _, err := io.ReadFull(body, in.body); err != nil {
+		in.body = slices.Grow(in.body, room-len(in.body))
+		n, err := src.Read(in.body[len(in.body):room])
+		in.body = in.body[:len(in.body)+n]
+		if err != nil && len(in.body) < length {
 			return errCutOff
 		}
-		return nil
 	}
-	var err error
-	in.body, err = in.readAll(in.body[:0], body, maxBody)
-	if err != nil && err != errTooLarge && err != errNoRoom {
-		return errCutOff
-	}
-	return err
+	return nil
 }
+
+// readStep is how many bytes readAll makes room for at once.
+const readStep = 32 << 10
 
 // readAll appends to dst what src has, acquiring room step by step. An error of
 // src comes with what was read before it.
 func (in *intake) readAll(dst []byte, src io.Reader, limit int) ([]byte, error) {
-	const step = 32 << 10
-	base := in.budget.held - len(dst)
+	base := len(in.body)
 	for {
-		if len(dst) == cap(dst) {
-			dst = append(dst, make([]byte, max(step, len(dst)))...)[:len(dst)]
-		}
-		if err := in.budget.grow(base + min(cap(dst), len(dst)+step)); err != nil {
+		room := len(dst) + min(max(firstRoom, len(dst)), readStep)
+		if err := in.budget.growFor(base + in.budget.weight*room); err != nil {
 			return dst, err
 		}
-		n, err := src.Read(dst[len(dst):min(cap(dst), len(dst)+step)])
+		dst = slices.Grow(dst, room-len(dst))
+		n, err := src.Read(dst[len(dst):room])
 		dst = dst[:len(dst)+n]
-		if len(dst) > limit {
+		switch {
+		case len(dst) > limit:
 			return dst, errTooLarge
-		}
-		if err == io.EOF {
+		case err == io.EOF:
 			return dst, nil
-		}
-		if err != nil {
-			return dst, err
+		case err != nil:
+			return dst, errCutOff
 		}
 	}
 }
 
 // inflate replaces in.body by what it holds. What can be read of a damaged body
-// is kept.
+// is kept; one that is no gzip after all stays as it is.
 func (in *intake) inflate(limit int) error {
 	if in.zip == nil {
 		in.zip = new(gzip.Reader)
 	}
-	if err := in.zip.Reset(bytes.NewReader(in.body)); err != nil {
-		return errEncoding
+	if in.zip.Reset(bytes.NewReader(in.body)) != nil {
+		return nil
+	}
+	// The last four bytes say how much it is, and are believed as far as any
+	// other number.
+	size := binary.LittleEndian.Uint32(in.body[len(in.body)-4:])
+	room := int(min(int64(size), int64(limit), int64(max(bodyCredit, trust*len(in.body)))))
+	if err := in.budget.growFor(len(in.body) + in.budget.weight*(room+readStep)); err != nil {
+		return err
 	}
 	plain, err := in.readAll(in.spare[:0], in.zip, limit)
 	in.body, in.spare = plain, in.body
-	switch {
-	case err == nil:
-	case err == errTooLarge, err == errNoRoom:
-		return err
-	case len(plain) == 0:
-		return errEncoding
-	default:
+	if err == errCutOff {
 		in.damaged = true
+		return nil
 	}
-	return nil
+	return err
 }

@@ -34,6 +34,9 @@ func parseSecrets(list string) ([]credential, error) {
 	for i, entry := range strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }) {
 		app, secret, named := strings.Cut(entry, "=")
 		if !named || strings.Trim(secret, "=") == "" { // base64 ends with `=`
+			if named && isAppName(app) {
+				return nil, fmt.Errorf("entry %d names an app without a secret: use app=secret", i+1)
+			}
 			app, secret = "", entry
 		}
 		if len(secret) < minSecret {
@@ -42,6 +45,12 @@ func parseSecrets(list string) ([]credential, error) {
 		found = append(found, credential{sha256.Sum256([]byte(secret)), app})
 	}
 	return found, nil
+}
+
+// isAppName tells whether s is nothing but lower case letters, digits and dashes,
+// as Heroku's app names are; base64 of any length has other letters too.
+func isAppName(s string) bool {
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 // Credentials are the secrets that senders may show. They can change while the
@@ -61,6 +70,9 @@ type Credentials struct {
 // setting.
 func NewCredentials(secrets, file string, log *slog.Logger, reg prometheus.Registerer) (*Credentials, error) {
 	fixed, err := parseSecrets(secrets)
+	if err == nil && len(fixed) == 0 && secrets != "" {
+		err = errEmpty
+	}
 	if err != nil {
 		return nil, fmt.Errorf("DRAIN_SECRETS: %w", err)
 	}
@@ -138,8 +150,8 @@ func (c *Credentials) Reload() {
 	}
 }
 
-// errEmpty keeps an emptied file from opening the door, or shutting it.
-var errEmpty = errors.New("the file holds no secret")
+// errEmpty keeps an emptied list from opening the door, or shutting it.
+var errEmpty = errors.New("there is no secret in it: use secret or app=secret")
 
 func (c *Credentials) read() (changed bool, err error) {
 	text, err := os.ReadFile(c.file)

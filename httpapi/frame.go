@@ -30,7 +30,7 @@ func (in *intake) identify(r *http.Request) frameID {
 		kind, id = 'r', header(r, "X-Request-Id")
 	}
 	b := append(in.scratch[:0], kind)
-	if in.drain != "" {
+	if len(in.drain) > 0 {
 		b = append(b, in.drain...)
 	} else {
 		b = append(append(b, 0), in.app...)

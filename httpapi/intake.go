@@ -37,11 +37,12 @@ const maxKey = 4096
 // are pooled; all that a request makes of its body borrows from its intake, and
 // the publisher copies.
 type intake struct {
+	paced       paced
 	body, spare []byte
 	zip         *gzip.Reader
 	damaged     bool // the body ended before it should
 	budget      budget
-	drain, app  string // where the frame comes from, empty when unknown
+	drain, app  []byte // where the frame comes from, empty when unknown
 
 	spans   []syslog.Span
 	syslog  syslog.Parser
@@ -77,9 +78,13 @@ var intakes = sync.Pool{New: func() any { return new(intake) }}
 // newIntake makes an intake ready for r; free ends it.
 func (s *Server) newIntake(r *http.Request, app string) *intake {
 	in := intakes.Get().(*intake)
-	in.budget = budget{all: s.cfg.Budget, ctx: r.Context()}
+	in.budget = budget{all: s.cfg.Budget, weight: weight, ctx: r.Context()}
+	if s.cfg.Logs {
+		in.budget.weight = weightWithLogs
+	}
 	in.encoder.Redactor, in.encoder.Limit, in.encoder.Redactions = s.cfg.Redactor, s.cfg.MaxRecord, 0
-	in.drain, in.app = header(r, "Logplex-Drain-Token"), app
+	in.drain = append(in.drain[:0], clip(header(r, "Logplex-Drain-Token"))...)
+	in.app = append(in.app[:0], clip(app)...)
 	in.counts = counts{}
 	in.damaged = false
 	in.spans = in.spans[:0]
@@ -89,20 +94,41 @@ func (s *Server) newIntake(r *http.Request, app string) *intake {
 	return in
 }
 
+// free gives back what the request holds. The caller holds no part of in any more.
 func (in *intake) free() {
 	in.budget.shrink(0)
-	in.budget = budget{}
-	if cap(in.body)+cap(in.spare)+cap(in.out.bytes)+cap(in.logs.bytes) > 4*keep {
+	in.budget, in.paced = budget{}, paced{}
+	if cap(in.body)+cap(in.spare)+spanSize*cap(in.spans)+in.out.capacity()+in.logs.capacity() > keep {
 		return // one large body shall not stay in memory
 	}
 	intakes.Put(in)
 }
+
+// keep is the most memory, in bytes, that an intake keeps for its next request.
+const keep = 4 << 20
+
+// Bytes of a syslog.Span and a publish.Record.
+const spanSize, recordSize = 12, 48
+
+// clip keeps a name that a request gives within bounds: every record repeats it.
+func clip(name string) string { return name[:min(len(name), maxName)] }
+
+// maxName is far above the names that there are.
+const maxName = 256
 
 func (o *output) reset() {
 	o.bytes, o.ends = o.bytes[:0], o.ends[:0]
 	clear(o.records)
 	o.records = o.records[:0]
 }
+
+// capacity is the memory that o keeps, in bytes.
+func (o *output) capacity() int {
+	return cap(o.bytes) + 8*cap(o.ends) + recordSize*cap(o.records)
+}
+
+// size bounds what o needs until it is published.
+func (o *output) size() int { return len(o.bytes) + 32*len(o.ends) }
 
 // end ends a record whose value was appended to bytes; an empty key is none.
 func (o *output) end(key []byte) {
@@ -128,15 +154,19 @@ func (o *output) finish() (size int) {
 }
 
 // read makes records of the body: one for each router line, and, with a topic for
-// them, one for each other message.
-func (in *intake) read(s *Server, r *http.Request) frameID {
+// them, one for each other message. Its only error is errNoRoom, where records
+// take far more memory than their messages.
+func (in *intake) read(s *Server, r *http.Request) (frameID, error) {
 	in.syslog.NilData = shuttle(r)
 	frame := in.identify(r)
 	in.scratch = frame.text(in.scratch[:0])
-	in.env.Reset(in.scratch, []byte(in.drain), []byte(in.app))
+	in.env.Reset(in.scratch, in.drain, in.app)
 	var m syslog.Message
 	last := len(in.spans) - 1
 	for i, span := range in.spans {
+		if err := in.budget.grow(len(in.body) + in.out.size() + in.logs.size()); err != nil {
+			return frame, err
+		}
 		in.syslog.Parse(&m, in.body, span)
 		if span.BadCount {
 			in.counts.badCounts++
@@ -155,7 +185,7 @@ func (in *intake) read(s *Server, r *http.Request) frameID {
 			if code, n, ok := m.Loss(); ok {
 				for c := range lossCodes {
 					if lossCodes[c] == code {
-						in.counts.loss[c] += n
+						in.counts.loss[c] += min(n, maxLoss)
 					}
 				}
 			}
@@ -168,7 +198,7 @@ func (in *intake) read(s *Server, r *http.Request) frameID {
 		in.counts.messages[kindMalformed]++
 	}
 	in.lossHeaders(r)
-	return frame
+	return frame, nil
 }
 
 func (in *intake) routerLine(s *Server, m *syslog.Message, index int) {
@@ -181,17 +211,21 @@ func (in *intake) routerLine(s *Server, m *syslog.Message, index int) {
 	if rec.Truncated || in.encoder.Shortened() {
 		in.counts.truncated++
 	}
-	switch s.cfg.Key {
-	case KeyHost:
-		out.end(rec.Value(router.Host))
-	case KeyPath:
+	switch key := s.cfg.Key; {
+	case key == KeyPath:
 		out.end(in.encoder.Path())
-	case KeyDyno:
+	case key < KeyHost:
+		out.end(in.sourceKey(key))
+	case in.encoder.Shortened():
+		// What was left out of the record, because it may be the rest of a
+		// secret, is no key either.
+		out.end(nil)
+	case key == KeyHost:
+		out.end(rec.Value(router.Host))
+	case key == KeyDyno:
 		out.end(rec.Value(router.Dyno))
-	case KeyRequestID:
-		out.end(rec.Value(router.RequestID))
 	default:
-		out.end(in.sourceKey(s.cfg.Key))
+		out.end(rec.Value(router.RequestID))
 	}
 }
 
@@ -199,9 +233,9 @@ func (in *intake) routerLine(s *Server, m *syslog.Message, index int) {
 func (in *intake) sourceKey(key Key) []byte {
 	switch key {
 	case KeyDrain:
-		return []byte(in.drain)
+		return in.drain
 	case KeyApp:
-		return []byte(in.app)
+		return in.app
 	}
 	return nil
 }
@@ -214,8 +248,8 @@ func (in *intake) otherLine(s *Server, m *syslog.Message, index int) {
 		b = strconv.AppendInt(append(b, `,"facility":`...), int64(m.Priority>>3), 10)
 	}
 	begin := len(in.logs.bytes)
-	b = router.AppendString(append(b, `,"source":`...), m.App)
-	b = router.AppendString(append(b, `,"process":`...), m.Proc)
+	b = router.AppendString(append(b, `,"source":`...), m.App[:min(len(m.App), maxName)])
+	b = router.AppendString(append(b, `,"process":`...), m.Proc[:min(len(m.Proc), maxName)])
 	b = in.appendClipped(s, append(b, `,"message":`...), begin, m.Text)
 	in.logs.bytes = append(b, '}')
 	in.logs.end(in.sourceKey(s.cfg.Key))
@@ -255,11 +289,18 @@ func shuttle(r *http.Request) bool {
 	return strings.HasPrefix(header(r, "User-Agent"), "log-shuttle/")
 }
 
+// maxLoss bounds what one notice is believed, so that no frame's sum overflows.
+const maxLoss = 1 << 32
+
 // lossHeaders counts what log-shuttle says it lost in headers, where the same is
 // not said in a message.
 func (in *intake) lossHeaders(r *http.Request) {
 	for i, name := range [len(lossCodes)]string{"", "Logplex-Drop-Count", "Logplex-Lost-Count"} {
-		if n, err := strconv.ParseUint(header(r, name), 10, 32); err == nil {
+		said := header(r, name)
+		if said == "" {
+			continue
+		}
+		if n, err := strconv.ParseUint(said, 10, 32); err == nil {
 			in.counts.loss[i] = max(in.counts.loss[i], int64(n))
 		}
 	}

@@ -83,6 +83,7 @@ func (s *Server) Handler() http.Handler {
 	s.health(mux)
 	if s.cfg.MetricsToken != "" {
 		mux.Get("/metrics", s.guardedMetrics)
+		mux.Head("/metrics", s.guardedMetrics)
 	}
 	return mux
 }
@@ -106,7 +107,8 @@ func (s *Server) health(mux chi.Router) {
 	get("/healthz", func(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "alive") })
 	get("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := s.cfg.Publisher.Ready(); err != nil {
-			plainText(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
+			reason := strings.ReplaceAll(err.Error(), "\n", "; ") // one line, whatever was joined
+			plainText(w, http.StatusServiceUnavailable, "not ready: "+reason)
 			return
 		}
 		plainText(w, http.StatusOK, "ready")
@@ -127,7 +129,7 @@ func (s *Server) guardedMetrics(w http.ResponseWriter, r *http.Request) {
 //	credentials ─▶ room ─▶ body ─▶ messages ─▶ records ─▶ publisher ─▶ commit ─▶ 200
 //	    401         503   413,400     400                                  503
 func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
-	began := time.Now()
+	deadline := time.Now().Add(s.cfg.Hold)
 	app, ok := s.cfg.Credentials.Check(r)
 	if !ok {
 		s.metrics.frames[frameUnauthorized].Inc()
@@ -140,69 +142,87 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 	if app == "" {
 		app = pathApp(r)
 	}
-	in := s.newIntake(r, app)
-	defer in.free()
-	in.budget.deadline = began.Add(s.cfg.Hold)
-	if err := in.readBody(w, r, s.cfg.MaxBody); err != nil {
-		s.refuseBody(w, r, err)
-		return
+	frame, err := s.take(w, r, app, deadline)
+	if err == nil && frame.receipt != nil {
+		err = frame.receipt.Wait(r.Context(), frame.deadline)
 	}
-	ready := time.Now()
-	// A body that took long on its way still gets a moment for its commit.
-	if in.budget.deadline.Before(ready.Add(time.Second)) {
-		in.budget.deadline = ready.Add(min(s.cfg.Hold, time.Second))
+	if !frame.ready.IsZero() {
+		s.metrics.ack.Observe(time.Since(frame.ready).Seconds())
 	}
-	in.spans = syslog.Split(in.spans, in.body)
-	if len(in.spans) == 0 {
-		s.refuseBody(w, r, errNothing)
-		return
-	}
-	result, err := s.take(r, in)
 	if err != nil {
-		s.metrics.frames[frameRefused].Inc()
-		s.unavailable(w, r, err)
-	} else {
-		s.metrics.frames[result].Inc()
-		s.metrics.requests[http.StatusOK].Inc()
-		w.WriteHeader(http.StatusOK)
+		s.refuse(w, r, err)
+		return
 	}
-	s.metrics.ack.Observe(time.Since(ready).Seconds())
+	s.metrics.frames[frame.result].Inc()
+	s.metrics.requests[http.StatusOK].Inc()
+	w.WriteHeader(http.StatusOK)
 }
 
-// take publishes what the body holds, and waits for the commit.
-func (s *Server) take(r *http.Request, in *intake) (frameResult, error) {
-	frame := in.read(s, r)
+// taken is a frame that was read.
+type taken struct {
+	result   frameResult      // what it is once the receipt says so
+	receipt  *publish.Receipt // nil when there is nothing to wait for
+	ready    time.Time        // when its body had come
+	deadline time.Time        // for its commit
+}
+
+// take reads a frame and publishes its records. What that takes of memory is free
+// for the next request when it returns: a request that waits for its commit holds
+// nothing but what the publisher copied.
+func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadline time.Time) (frame taken, err error) {
+	in := s.newIntake(r, app)
+	defer in.free()
+	in.budget.deadline = deadline
+	if err := in.readBody(w, r, s.cfg.MaxBody); err != nil {
+		return frame, err
+	}
+	frame.ready = time.Now()
+	// A body that took long on its way still gets a moment for its commit.
+	if moment := frame.ready.Add(min(s.cfg.Hold, time.Second)); deadline.Before(moment) {
+		in.budget.deadline = moment
+	}
+	frame.deadline = in.budget.deadline
+	in.spans = syslog.Split(in.spans, in.body)
+	if len(in.spans) == 0 {
+		return frame, errNothing
+	}
+	id, err := in.read(s, r)
+	if err != nil {
+		return frame, err
+	}
 	sizes := [...]int{in.out.finish(), in.logs.finish()}
 	size := sizes[0] + sizes[1]
 	if err := in.budget.grow(size); err != nil {
-		return 0, err
+		return frame, err
 	}
 	in.budget.shrink(size)
 	if size == 0 {
 		s.count(in)
-		return frameCommitted, nil
+		return frame, nil
 	}
 	if !s.cfg.Publisher.Known() {
-		ctx, cancel := context.WithDeadline(r.Context(), in.budget.deadline)
+		ctx, cancel := context.WithDeadline(r.Context(), frame.deadline)
 		defer cancel()
 		if err := s.cfg.Publisher.Await(ctx); err != nil {
-			return 0, err
+			return frame, err
 		}
 	}
 	receipt := publish.NewReceipt()
 	for topic, records := range [...][]publish.Record{in.out.records, in.logs.records} {
-		if err := s.cfg.Publisher.Publish(receipt, topic, frame.partition(), records); err != nil {
+		if err := s.cfg.Publisher.Publish(receipt, topic, id.partition(), records); err != nil {
 			receipt.Forget()
-			return 0, err
+			return frame, err
 		}
 		in.budget.held -= sizes[topic] // the publisher's now
 	}
 	s.count(in)
 	if s.cfg.Queued {
 		receipt.Forget()
-		return frameQueued, nil
+		frame.result = frameQueued
+		return frame, nil
 	}
-	return frameCommitted, receipt.Wait(r.Context(), in.budget.deadline)
+	frame.receipt = receipt
+	return frame, nil
 }
 
 // count adds what a frame holds to the metrics, once it is taken.
@@ -220,35 +240,28 @@ func (s *Server) count(in *intake) {
 	m.badCounts.Add(float64(c.badCounts))
 }
 
-// errNothing says that a body is none that drain knows.
-var errNothing = errors.New("nothing in the body can be recognised as syslog or as lines of `heroku logs`")
-
-// refuseBody is the one place that turns an error of reading a body into an
-// answer.
-func (s *Server) refuseBody(w http.ResponseWriter, r *http.Request, err error) {
-	switch {
-	case errors.Is(err, errTooLarge):
-		s.metrics.frames[frameRefused].Inc()
-		w.Header().Set("Connection", "close")
-		s.answer(w, http.StatusRequestEntityTooLarge, err.Error())
-	case errors.Is(err, errNoRoom):
-		s.metrics.frames[frameRefused].Inc()
-		s.unavailable(w, r, err)
-	case errors.Is(err, errCutOff):
-		// Nobody is there to be answered, or a sender that is too slow.
-		s.metrics.frames[frameRefused].Inc()
-		s.hangUp()
-	default:
+// refuse is the one place that turns an error into an answer: 503 for whatever a
+// sender can mend by sending the frame again, and nothing to a sender that takes
+// any status for delivered.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, errNothing) {
 		s.metrics.frames[frameMalformed].Inc()
 		s.answer(w, http.StatusBadRequest, err.Error())
+		return
 	}
-}
-
-// unavailable answers 503, or, to a sender that takes any status for delivered,
-// nothing.
-func (s *Server) unavailable(w http.ResponseWriter, r *http.Request, err error) {
-	if shuttle(r) {
+	s.metrics.frames[frameRefused].Inc()
+	switch {
+	case errors.Is(err, errTooLarge):
+		w.Header().Set("Connection", "close") // the rest is not read
+		s.answer(w, http.StatusRequestEntityTooLarge, err.Error())
+		return
+	case errors.Is(err, errCutOff):
+		// Nobody is there to be answered, or a sender that is too slow.
 		s.hangUp()
+	case shuttle(r):
+		s.hangUp()
+	case errors.Is(err, errNoRoom):
+		w.Header().Set("Connection", "close")
 	}
 	w.Header().Set("Retry-After", "1")
 	s.answer(w, http.StatusServiceUnavailable, err.Error())
@@ -289,6 +302,9 @@ func (s *Server) recover(next http.Handler) http.Handler {
 			// The fault's own text could hold what a client sent.
 			s.cfg.Logger.Error("a request failed by a fault of drain's own; its sender will repeat it",
 				"stack", string(debug.Stack()))
+			if shuttle(r) {
+				s.hangUp()
+			}
 			w.Header().Set("Connection", "close")
 			s.answer(w, http.StatusInternalServerError, "internal fault")
 		}()
@@ -296,9 +312,13 @@ func (s *Server) recover(next http.Handler) http.Handler {
 	})
 }
 
-// pathApp is the app that the path names.
+// pathApp is the app that the path names. chi looks at the path as it was sent
+// only where that says more than the decoded one.
 func pathApp(r *http.Request) string {
 	app := chi.URLParam(r, "app")
+	if r.URL.RawPath == "" {
+		return app
+	}
 	if decoded, err := url.PathUnescape(app); err == nil {
 		return decoded
 	}

@@ -89,6 +89,10 @@ func (l Loan) Return() { l.resource.Release() }
 // cluster is no longer true.
 func (l Loan) Discard() { l.resource.Destroy() }
 
+// Reset throws all clients away, those that are lent when they come back: what
+// they know of the cluster is no longer true.
+func (p *Pool) Reset() { p.clients.Reset() }
+
 // ErrBusy says that no client was free in time.
 var ErrBusy = errors.New("all Kafka clients are busy")
 

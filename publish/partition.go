@@ -15,9 +15,10 @@ import (
 //	          (lock)   1 batch        a queue          1 goroutine, 1 request
 //
 // A batch is sent at once when nothing is under way. While something is, records
-// gather: a batch is sealed when it is full, or when its first record is
-// BATCH_DELAY old and no other one waits. So batches grow with the load and with
-// the time that Kafka takes, by themselves.
+// gather until the batch is full or its turn has come. So batches grow with the
+// load and with the time that Kafka takes, by themselves. To seal one earlier, when
+// it has waited for BATCH_DELAY, could not send it any sooner: it would only make
+// the records that come next wait for one request more.
 type partition struct {
 	topic *topic
 	id    int
@@ -29,22 +30,19 @@ type partition struct {
 	sealed []*batch   // full ones, oldest first
 	busy   bool       // the sender has a batch
 	taken  time.Time  // when the batch that the sender has was opened
-	timer  *time.Timer
 
 	// The rest is the sender's own.
 	producer *producer     // nil until there is one
 	lost     *producer     // the one before, which no longer works
 	sequence int32         // of the next record under producer
 	timeout  time.Duration // for one attempt
-	slow     bool          // the last attempt failed or took long
+	slow     bool          // the last request took long …
+	silent   bool          // … and was not even answered
 	failing  bool          // complained about
 }
 
 func newPartition(t *topic, id int, p *Publisher) *partition {
-	pt := &partition{topic: t, id: id, p: p, wake: make(chan struct{}, 1), timeout: minAttempt}
-	pt.timer = time.AfterFunc(time.Hour, pt.due)
-	pt.timer.Stop()
-	return pt
+	return &partition{topic: t, id: id, p: p, wake: make(chan struct{}, 1), timeout: minAttempt}
 }
 
 // add puts records in batches, those that next links from first on, or all of
@@ -69,9 +67,6 @@ func (pt *partition) add(r *Receipt, records []Record, first int32, next []int32
 		}
 		if pt.open == nil {
 			pt.open = newBatch(now)
-			if pt.busy && len(pt.sealed) == 0 {
-				pt.timer.Reset(cfg.BatchDelay)
-			}
 		}
 		pt.open.add(rec)
 		run++
@@ -96,17 +91,6 @@ func (pt *partition) seal(reason sealReason) {
 	pt.open = nil
 }
 
-// due is the timer's: it closes the open batch when it is old enough and next in
-// line. A batch behind another one gathers on, or an outage would leave thousands
-// of small ones.
-func (pt *partition) due() {
-	pt.mu.Lock()
-	defer pt.mu.Unlock()
-	if pt.open != nil && pt.busy && len(pt.sealed) == 0 && time.Since(pt.open.opened) >= pt.p.cfg.BatchDelay {
-		pt.seal(byDelay)
-	}
-}
-
 func (pt *partition) signal() {
 	select {
 	case pt.wake <- struct{}{}:
@@ -118,28 +102,26 @@ func (pt *partition) signal() {
 func (pt *partition) take() *batch {
 	pt.mu.Lock()
 	defer pt.mu.Unlock()
-	if len(pt.sealed) == 0 && pt.open != nil {
-		reason := byIdle
+	var b *batch
+	switch {
+	case len(pt.sealed) > 0:
+		b, pt.sealed[0] = pt.sealed[0], nil
+		if pt.sealed = pt.sealed[1:]; len(pt.sealed) == 0 {
+			pt.sealed = nil
+		}
+	case pt.open != nil:
+		b, pt.open = pt.open, nil
 		switch {
 		case pt.p.stopping.Load():
-			reason = byStop
-		case pt.busy && time.Since(pt.open.opened) >= pt.p.cfg.BatchDelay:
-			reason = byDelay
+			b.sealedBy = byStop
+		case pt.busy && time.Since(b.opened) >= pt.p.cfg.BatchDelay:
+			b.sealedBy = byDelay
+		default:
+			b.sealedBy = byIdle
 		}
-		pt.timer.Stop()
-		pt.seal(reason)
-	}
-	if len(pt.sealed) == 0 {
+	default:
 		pt.busy = false
 		return nil
-	}
-	b := pt.sealed[0]
-	pt.sealed[0] = nil
-	if pt.sealed = pt.sealed[1:]; len(pt.sealed) == 0 {
-		pt.sealed = nil
-		if pt.open != nil {
-			pt.timer.Reset(max(0, pt.p.cfg.BatchDelay-time.Since(pt.open.opened)))
-		}
 	}
 	pt.busy, pt.taken = true, b.opened
 	return b
@@ -190,10 +172,12 @@ func (pt *partition) send(ctx context.Context) {
 
 // One attempt is given minAttempt, so that three of them fit into a request's
 // hold, and longer for a Kafka that was seen to take longer: a fixed limit would
-// cut off a slow broker's every answer for ever.
+// cut off a slow broker's every answer for ever. The wait for a client comes before
+// it, and is longer than any client is lent: who gives up loses its place.
 const (
 	minAttempt   = 1200 * time.Millisecond
 	maxAttempt   = 10 * time.Second
+	maxWait      = 2 * maxAttempt // for the client and the attempt
 	slowAttempt  = 250 * time.Millisecond
 	firstBackoff = 50 * time.Millisecond
 	maxBackoff   = 2 * time.Second
@@ -204,18 +188,14 @@ const (
 func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 	var wait *backoff.ExponentialBackOff
 	for {
-		began := time.Now()
+		var took time.Duration
 		err := pt.prepare(ctx, b)
 		if err == nil {
-			began = time.Now()
-			err = pt.p.produce(ctx, pt, b)
+			took, err = pt.p.produce(ctx, pt, b)
 		}
 		v, reason := judge(err)
-		took := time.Since(began)
-		pt.slow = v != committed || took > slowAttempt
 		switch {
 		case v == committed:
-			pt.timeout = min(max(minAttempt, 2*took), maxAttempt)
 			pt.sequence = (pt.sequence + int32(b.records)) & 0x7fffffff
 			pt.p.commit(pt, b, took)
 			return true
@@ -234,9 +214,6 @@ func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 		case v == renew:
 			pt.producer, pt.lost = nil, pt.producer
 		}
-		if reason == "timeout" {
-			pt.timeout = min(2*pt.timeout, maxAttempt)
-		}
 		pt.p.metrics.retries[reason].Inc()
 		pt.p.complain(pt, err)
 		if wait == nil {
@@ -250,6 +227,17 @@ func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 			pt.putBack(b)
 			return false
 		}
+	}
+}
+
+// learn takes from an attempt how to make the next one.
+func (pt *partition) learn(v verdict, reason string, took time.Duration) {
+	pt.slow, pt.silent = took > slowAttempt, reason == "timeout"
+	switch {
+	case v == committed:
+		pt.timeout = min(max(minAttempt, 2*took), maxAttempt)
+	case pt.silent:
+		pt.timeout = min(2*pt.timeout, maxAttempt)
 	}
 }
 

@@ -49,7 +49,8 @@ type Publisher struct {
 	metrics   *metrics
 	producers producers
 	topics    []*topic
-	slow      chan struct{} // tokens for slow partitions, see produce
+	slow      chan struct{} // places for slow partitions, see produce
+	silent    chan struct{} // of these, for silent ones
 	unready   atomic.Bool   // a stop has begun: Ready fails, Publish still takes
 	stopping  atomic.Bool   // Shutdown was called
 	watcher   watcher
@@ -91,13 +92,15 @@ func New(cfg Config) *Publisher {
 			duplicate: p.metrics.records.WithLabelValues(name, "duplicate"),
 		})
 	}
-	// Slow partitions leave a quarter of the clients to the others, at least
-	// one where there are two.
-	size := cfg.Pool.Size()
-	p.slow = make(chan struct{}, max(1, size-max(1, size/4)))
+	// Slow partitions leave a quarter of the clients to the others, silent ones
+	// a quarter of the rest to the slow, at least one each where there are three.
+	slow := threeQuarters(cfg.Pool.Size())
+	p.slow, p.silent = make(chan struct{}, slow), make(chan struct{}, threeQuarters(slow))
 	p.running, p.stop = context.WithCancel(context.Background())
 	return p
 }
+
+func threeQuarters(n int) int { return max(1, n-max(1, n/4)) }
 
 // ErrNoTopic says that Kafka has not told a topic's partitions yet: it is away,
 // or the topic is missing.
@@ -192,26 +195,35 @@ func publishKeyed(r *Receipt, all []*partition, home int, records []Record) {
 // already are.
 func (p *Publisher) Duplicate(topic, records int) { p.topics[topic].duplicate.Add(float64(records)) }
 
-// produce makes one attempt to store b.
+// produce makes one attempt to store b, and tells how long the request took.
 //
 // Partitions that are slow share fewer clients than there are, so that a leader
-// that answers late, or not at all, does not take the clients from the others.
-func (p *Publisher) produce(ctx context.Context, pt *partition, b *batch) error {
-	ctx, cancel := context.WithTimeout(ctx, pt.timeout)
-	defer cancel()
-	if pt.slow {
-		select {
-		case p.slow <- struct{}{}:
-			defer func() { <-p.slow }()
-		case <-ctx.Done():
-			return pool.ErrBusy
+// that answers late does not take the clients from the others; those whose leader
+// does not answer at all share fewer still, so that one late answer does not put a
+// partition behind them. How long it waits for a client does not make it slow.
+func (p *Publisher) produce(ctx context.Context, pt *partition, b *batch) (took time.Duration, err error) {
+	if pt.silent {
+		if err := enter(ctx, p.silent); err != nil {
+			return 0, err
 		}
+		defer func() { <-p.silent }()
 	}
+	if pt.slow {
+		if err := enter(ctx, p.slow); err != nil {
+			return 0, err
+		}
+		defer func() { <-p.slow }()
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
 	loan, err := p.cfg.Pool.Acquire(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	answer, err := loan.Client().RawProduce(ctx, &kafka.RawProduceRequest{
+	client := loan.Client()
+	client.Timeout = pt.timeout // for this loan
+	began := time.Now()
+	answer, err := client.RawProduce(ctx, &kafka.RawProduceRequest{
 		Topic:        pt.topic.name,
 		Partition:    pt.id,
 		RequiredAcks: kafka.RequireAll,
@@ -220,12 +232,31 @@ func (p *Publisher) produce(ctx context.Context, pt *partition, b *batch) error 
 	if err == nil {
 		err = answer.Error
 	}
-	if v, _ := judge(err); v == afresh {
+	took = time.Since(began)
+	v, reason := judge(err)
+	if reason == "timeout" {
+		b.buf = bytes.Clone(b.buf) // kafka-go may be reading the old ones still
+	}
+	if reason == "no_leader" && !pt.failing {
+		p.cfg.Pool.Reset() // the other clients do not know better
+	}
+	pt.learn(v, reason, took)
+	if v == afresh {
 		loan.Discard()
 	} else {
 		loan.Return()
 	}
-	return err
+	return took, err
+}
+
+// enter takes one of places, waiting for it until ctx ends.
+func enter(ctx context.Context, places chan<- struct{}) error {
+	select {
+	case places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // commit settles a batch that is stored.
@@ -253,10 +284,10 @@ func (p *Publisher) settle(b *batch, failed bool) {
 	for _, c := range b.receipts {
 		if failed {
 			c.receipt.failed.Store(true)
-		} else if c.receipt.late.Load() {
+		}
+		if late := c.receipt.finish(); late && !failed {
 			p.metrics.recovered.Add(float64(c.records))
 		}
-		c.receipt.finish()
 	}
 	b.free()
 }

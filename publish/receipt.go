@@ -10,12 +10,18 @@ import (
 
 // Receipt is what one request waits on: all batches that hold records of it.
 type Receipt struct {
-	left   atomic.Int32  // batches not decided yet, and one until Wait or Forget
+	left   atomic.Int32  // batches not settled yet, one until Wait or Forget, and a mark
 	failed atomic.Bool   // a record was given up
-	late   atomic.Bool   // the request was answered without waiting for the commit
 	done   chan struct{} // one token when left falls to zero
 	timer  *time.Timer
 }
+
+// Marks in Receipt.left. A batch that is settled takes itself off left and sees in
+// the same step whether it came too late for the answer.
+const (
+	answered  int32 = 1 << 30 // without waiting for the commit any longer
+	forgotten int32 = 1 << 29 // nobody waits
+)
 
 var receipts = sync.Pool{New: func() any {
 	timer := time.NewTimer(time.Hour)
@@ -27,15 +33,17 @@ var receipts = sync.Pool{New: func() any {
 func NewReceipt() *Receipt {
 	r := receipts.Get().(*Receipt)
 	r.failed.Store(false)
-	r.late.Store(false)
 	r.left.Store(1)
 	return r
 }
 
-func (r *Receipt) finish() {
-	if r.left.Add(-1) == 0 {
+// finish takes one batch off r. It tells whether the request was answered before.
+func (r *Receipt) finish() (late bool) {
+	left := r.left.Add(-1)
+	if left == 0 {
 		r.done <- struct{}{}
 	}
+	return left >= answered
 }
 
 // ErrUncommitted says that Kafka has not committed all records yet. They are
@@ -49,19 +57,8 @@ var ErrRefused = errors.New("refused by Kafka")
 // ctx's end, and then is done with r. The error is nil, ErrUncommitted or
 // ErrRefused.
 func (r *Receipt) Wait(ctx context.Context, deadline time.Time) error {
-	if r.left.Add(-1) > 0 {
-		r.timer.Reset(time.Until(deadline))
-		select {
-		case <-r.done:
-			r.timer.Stop()
-		case <-r.timer.C:
-			r.late.Store(true)
-			return ErrUncommitted // its batches still hold r: it is not reused
-		case <-ctx.Done():
-			r.timer.Stop()
-			r.late.Store(true)
-			return ErrUncommitted
-		}
+	if r.left.Add(-1) > 0 && !r.wait(ctx, deadline) {
+		return ErrUncommitted
 	}
 	failed := r.failed.Load()
 	receipts.Put(r)
@@ -71,5 +68,36 @@ func (r *Receipt) Wait(ctx context.Context, deadline time.Time) error {
 	return nil
 }
 
+// wait tells whether the last batch of r was settled in time.
+func (r *Receipt) wait(ctx context.Context, deadline time.Time) bool {
+	r.timer.Reset(time.Until(deadline))
+	select {
+	case <-r.done:
+		r.timer.Stop()
+		return true
+	case <-r.timer.C:
+	case <-ctx.Done():
+		r.timer.Stop()
+	}
+	return r.leave(answered)
+}
+
 // Forget is done with r without waiting.
-func (r *Receipt) Forget() { r.left.Add(-1) }
+func (r *Receipt) Forget() {
+	if r.left.Add(-1) == 0 || r.leave(forgotten) {
+		receipts.Put(r)
+	}
+}
+
+// leave marks r, which its batches go on holding: what it would wait with is taken
+// off it, since an outage may leave many receipts. It tells whether the last batch
+// was settled just now, so that nothing holds r.
+func (r *Receipt) leave(mark int32) (settled bool) {
+	if r.left.Add(mark) == mark {
+		<-r.done
+		return true
+	}
+	receipts.Put(&Receipt{done: r.done, timer: r.timer})
+	r.done, r.timer = nil, nil
+	return false
+}

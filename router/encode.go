@@ -1,6 +1,7 @@
 package router
 
 import (
+	"math"
 	"strconv"
 	"unicode/utf8"
 )
@@ -54,67 +55,77 @@ type Encoder struct {
 	// Redactions counts the values that were taken out.
 	Redactions int
 
-	clip    int    // most bytes of one value, 0 for no bound
-	clipped bool   // something was cut off
-	path    []byte // the path as the last record has it
-	buf     []byte // what redaction needs
+	clip  int    // most bytes of one value, 0 for no bound
+	room  int    // where the record must end, once clip is at its smallest
+	short bool   // something was left out or cut off
+	path  []byte // the path as the last record has it
+	buf   []byte // what redaction needs
 }
+
+// smallestClip is the clip at which fields that do not fit are left out.
+const smallestClip = 8
 
 // Append appends r to dst as one JSON object, without a newline; env begins it.
 // index and micros are Envelope.Append's.
 func (e *Encoder) Append(dst []byte, env *Envelope, r *Record, index int, micros int64, hasTime bool) []byte {
 	begin, before := len(dst), e.Redactions
-	e.clip, e.clipped = 0, false
+	e.clip, e.room = 0, math.MaxInt
 	for {
+		e.path, e.short = nil, e.clip > 0
 		dst = env.Append(dst[:begin], index, micros, hasTime)
-		dst = e.appendFields(dst, r)
-		if e.Limit <= 0 || len(dst)-begin <= e.Limit || e.clip == 1 {
+		if r.Readable() {
+			dst = e.appendFields(dst, r)
+		} else {
+			dst = e.appendUnreadable(dst, r)
+		}
+		if e.Limit <= 0 || len(dst)-begin <= e.Limit || e.room < math.MaxInt {
 			return dst
 		}
 		e.Redactions = before
 		switch {
 		case e.clip == 0:
 			e.clip = e.Limit / 2
+		case e.clip > smallestClip:
+			e.clip = max(e.clip/4, smallestClip)
 		default:
-			e.clip = max(e.clip/4, 1)
+			e.room = begin + e.Limit - len(truncated) - len("}")
 		}
 	}
 }
+
+const truncated = `,"truncated":true`
 
 // Path is the path of the record that was last appended, redacted but not
 // escaped. It is valid until the next Append.
 func (e *Encoder) Path() []byte { return e.path }
 
-// Shortened tells whether something was cut off the record that was last appended.
-func (e *Encoder) Shortened() bool { return e.clipped || e.clip > 0 }
+// Shortened tells whether something was cut off the record that was last
+// appended, or left out of it.
+func (e *Encoder) Shortened() bool { return e.short }
+
+func (e *Encoder) appendUnreadable(dst []byte, r *Record) []byte {
+	if e.short {
+		dst = append(dst, truncated...)
+	}
+	return append(e.appendRaw(dst, r), '}')
+}
 
 func (e *Encoder) appendFields(dst []byte, r *Record) []byte {
-	if !r.Readable() {
-		if dst = e.appendRaw(dst, r); e.clipped {
-			dst = append(dst, `,"truncated":true`...)
-		}
-		return append(dst, '}')
-	}
-	var open bool
-	e.path, open = e.redactPath(r.Value(Path))
-	end := len(r.line) + 1 // what begins behind it is left out
-	if open && r.loose {
-		// Nothing says where the path ends, so that what follows it may be the
-		// rest of the secret.
-		end = r.values[Path].start
-		e.clipped = true
-	}
+	before := e.Redactions
+	visible := e.Redactor.visible(r)
+	e.short = e.short || visible < len(r.line)
 	var odd uint32 // bit k: the value of Key k is not what it should hold
 	for k := range fields {
-		value := r.Value(Key(k))
-		if len(value) == 0 || r.values[k].start > end {
+		s := r.values[k]
+		if s.start == s.end || s.end > visible && (Key(k) != Path || s.start >= visible) {
 			continue
 		}
-		f := &fields[k]
+		f, value, mark := &fields[k], r.line[s.start:s.end], len(dst)
 		switch f.kind {
 		case isString:
 			dst = e.appendString(append(dst, f.json...), value)
 		case isPath:
+			e.path = e.redactPath(value)
 			dst = e.appendString(append(dst, f.json...), e.path)
 		case isFwd:
 			if e.Redactor.fwd != FwdKeep {
@@ -141,61 +152,81 @@ func (e *Encoder) appendFields(dst []byte, r *Record) []byte {
 				odd |= 1 << k
 			}
 		}
+		if len(dst) > e.room {
+			dst = dst[:mark]
+		}
 	}
 	if odd != 0 || len(r.extra) > 0 {
-		dst = e.appendExtra(dst, r, odd, end)
+		dst = e.appendExtra(dst, r, odd, visible)
 	}
-	if r.Truncated || e.Shortened() {
-		dst = append(dst, `,"truncated":true`...)
+	if r.Truncated || e.short {
+		dst = append(dst, truncated...)
 	}
 	if (r.Forged || r.spill) && e.clip == 0 {
-		dst = e.appendRaw(dst, r)
+		counted := e.Redactions
+		e.Redactions = before
+		dst = e.appendRaw(dst, r) // what was counted stands in it once more
+		e.Redactions = max(e.Redactions, counted)
 	}
 	return append(dst, '}')
 }
 
-// redactPath is the path as a record may hold it; open says that it ends in a
-// value that was taken out.
-func (e *Encoder) redactPath(path []byte) (_ []byte, open bool) {
+// redactPath is the path as a record may hold it.
+func (e *Encoder) redactPath(path []byte) []byte {
 	if e.Redactor.mode == RedactOff || plain(path) {
-		return path, false
+		return path
 	}
 	var n int
-	e.buf, n, open = e.Redactor.redact(e.buf[:0], path, inPath)
+	e.buf, n = e.Redactor.redact(e.buf[:0], path, inPath)
 	e.Redactions += n
-	return e.buf, open
+	return e.buf
 }
 
 // appendExtra writes the keys that have no place of their own, and the values
-// that are not what their key should hold. What begins behind end is left out.
-func (e *Encoder) appendExtra(dst []byte, r *Record, odd uint32, end int) []byte {
+// that are not what their key should hold. What ends behind visible is left out.
+func (e *Encoder) appendExtra(dst []byte, r *Record, odd uint32, visible int) []byte {
 	begin := len(dst)
 	dst = append(dst, `,"extra":{`...)
 	first := len(dst)
-	write := func(key, value []byte) {
-		if len(dst) > first {
-			dst = append(dst, ',')
+	write := func(x pair) {
+		if x.value.end > visible || e.clip > 0 && len(x.key) > e.clip {
+			e.short = true
+			return
 		}
-		dst = append(e.appendString(dst, key), ':')
-		if len(value) > 0 && e.Redactor.secret(key) {
+		value := r.line[x.value.start:x.value.end]
+		var secret, holds bool
+		if x.name.end > 0 {
+			secret, holds = e.Redactor.judge(r.line[x.name.start:min(x.name.end+1, len(r.line))])
+		}
+		switch {
+		case holds:
+			e.short = true
+			e.Redactions++
+			return
+		case secret && len(value) > 0:
 			e.Redactions++
 			value = []byte(Redacted)
-		} else if !plain(value) {
-			hidden, n, _ := e.Redactor.redact(nil, value, inLine)
+		case !plain(value):
+			hidden, n := e.Redactor.redact(nil, value, inLine)
 			e.Redactions += n
 			value = hidden
 		}
-		dst = e.appendString(dst, value)
+		mark := len(dst)
+		if mark > first {
+			dst = append(dst, ',')
+		}
+		dst = append(AppendString(dst, x.key), ':')
+		if dst = e.appendString(dst, value); len(dst) >= e.room {
+			dst = dst[:mark]
+		}
 	}
 	for k := range fields {
 		if odd&(1<<k) != 0 {
-			write([]byte(fields[k].key), r.Value(Key(k)))
+			write(pair{key: []byte(fields[k].key), value: r.values[k]})
 		}
 	}
 	for _, x := range r.extra {
-		if x.at <= end {
-			write(x.key, x.value)
-		}
+		write(x)
 	}
 	if len(dst) == first {
 		return dst[:begin]
@@ -203,15 +234,19 @@ func (e *Encoder) appendExtra(dst []byte, r *Record, odd uint32, end int) []byte
 	return append(dst, '}')
 }
 
-// appendRaw writes the line itself.
+// appendRaw writes the line itself, as much of it as clip and room allow.
 func (e *Encoder) appendRaw(dst []byte, r *Record) []byte {
-	dst = append(dst, `,"raw":`...)
-	if e.Redactor.mode == RedactOff && e.Redactor.fwd == FwdKeep {
-		return e.appendString(dst, r.line)
+	line := r.line
+	if e.Redactor.mode != RedactOff || e.Redactor.fwd != FwdKeep {
+		var n int
+		line, n = e.Redactor.appendLine(nil, r)
+		e.Redactions += n
 	}
-	line, n := e.Redactor.appendLine(nil, r)
-	e.Redactions += n
-	return e.appendString(dst, line)
+	mark := len(dst)
+	if dst = e.appendString(append(dst, `,"raw":`...), line); len(dst) > e.room {
+		return dst[:mark]
+	}
+	return dst
 }
 
 // appendString writes s, or as much of it as clip allows.
@@ -222,7 +257,6 @@ func (e *Encoder) appendString(dst, s []byte) []byte {
 			n--
 		}
 		s = s[:n]
-		e.clipped = true
 	}
 	return AppendString(dst, s)
 }

@@ -36,6 +36,10 @@ func appendEscaped(dst, s []byte) []byte {
 			switch c {
 			case '"', '\\':
 				dst = append(dst, '\\', c)
+			case '\b':
+				dst = append(dst, '\\', 'b')
+			case '\f':
+				dst = append(dst, '\\', 'f')
 			case '\n':
 				dst = append(dst, '\\', 'n')
 			case '\r':
@@ -54,17 +58,15 @@ func appendEscaped(dst, s []byte) []byte {
 // cleanPrefix is the length of s's beginning that JSON takes as it is: ASCII but
 // for control characters, quote and backslash. It looks at eight bytes at a time.
 func cleanPrefix(s []byte) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	i := 0
 	for ; i+8 <= len(s); i += 8 {
-		w := binary.LittleEndian.Uint64(s[i:])
-		quote := w ^ ones*'"'
-		slash := w ^ ones*'\\'
-		dirty := (w | (w - ones*0x20) | (quote - ones) | (slash - ones)) & highs
 		// A borrow can only mark bytes behind a dirty one: the first is right.
-		if dirty != 0 {
+		if dirty := dirtyBytes(binary.LittleEndian.Uint64(s[i:])); dirty != 0 {
 			return i + bits.TrailingZeros64(dirty)/8
 		}
+	}
+	if len(s) >= 8 && dirtyBytes(binary.LittleEndian.Uint64(s[len(s)-8:])) == 0 {
+		return len(s)
 	}
 	for ; i < len(s); i++ {
 		if c := s[i]; c < 0x20 || c >= utf8.RuneSelf || c == '"' || c == '\\' {
@@ -72,6 +74,14 @@ func cleanPrefix(s []byte) int {
 		}
 	}
 	return i
+}
+
+// dirtyBytes marks the bytes of w that JSON does not take as they are.
+func dirtyBytes(w uint64) uint64 {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	quote := w ^ ones*'"'
+	slash := w ^ ones*'\\'
+	return (w | (w - ones*0x20) | (quote - ones) | (slash - ones)) & highs
 }
 
 // Envelope is what every record of a frame begins with: where it comes from. It

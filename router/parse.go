@@ -25,60 +25,27 @@ func (p *Parser) Reset() { p.open = false }
 // ` key=` or the line's end.
 func (p *Parser) Parse(r *Record, text []byte, cut bool) {
 	r.reset(text)
-	text = bytes.TrimRight(text, " \r\t")
-	i := p.readTail(r, text, cut)
-	open := r.tail > 0 && r.tail == len(text)
-	last := numKeys // the known key before, numKeys if there is none
-	for {
-		for i < len(text) && text[i] == ' ' {
-			i++
-		}
-		if i >= len(text) {
-			break
-		}
-		eq := i
-		for eq < len(text) && text[eq] != '=' && text[eq] != ' ' {
-			eq++
-		}
-		if eq == len(text) { // a word at the end: the line was cut in a key
-			r.Truncated = true
-			break
-		}
-		if text[eq] == ' ' || eq == i { // a word that is no pair
-			end := nextSpace(text, i)
-			r.setExtra(span{i, end}, span{end, end})
-			i = end
-			continue
-		}
-		k, known := lookup(text[i:eq])
-		if !known {
-			k = numKeys
-		}
-		v, next, closed := readValue(r, text, eq+1, k, last)
-		if !closed {
-			r.Truncated = true
-		}
-		open = k == Path && v.end == len(text)
-		if known {
-			r.setKnown(k, v)
-		} else {
-			r.setExtra(span{i, eq}, v)
+	r.cut = cut
+	p.readTail(r)
+	s := r.scan()
+	for s.next() {
+		if !s.word {
 			r.pairs++
 		}
-		i, last = next, k
+		if s.key < numKeys {
+			r.setKnown(s.key, s.value)
+		} else {
+			r.setExtra(s.name, s.value)
+		}
 	}
-	switch {
-	case r.pairs == 0:
-		r.extra, r.Truncated = r.extra[:0], false
-	case r.tail > 0:
-		r.Truncated = true
-	case cut && r.seen&(1<<Bytes) == 0:
-		r.Truncated = true // every whole line has bytes, nearly its last key
-	}
-	if r.seen&(1<<Host) != 0 && !r.Truncated {
-		r.loose = false
-	}
-	p.open = open || p.open && r.tail == 0
+	r.Forged = r.Forged || s.twice
+	r.anchored = r.anchored || s.anchored
+
+	inPath := r.has(Path) || r.tail > 0
+	short := cut && !r.has(Bytes) // every whole line has bytes, nearly its last key
+	r.Truncated = r.pairs > 0 && (s.broken || short || r.tail > 0)
+	r.loose = inPath && (short || !r.anchored && (r.Truncated || !r.has(Host) || !r.has(Bytes)))
+	p.open = s.open || r.loose || p.open && r.tail == 0
 }
 
 // pieceSize is a length that every piece of an overlong line but its last
@@ -86,129 +53,235 @@ func (p *Parser) Parse(r *Record, text []byte, cut bool) {
 const pieceSize = 4096
 
 // readTail finds the end of a path that began in an earlier piece of the line,
-// notes it in r and returns where the keys begin.
-func (p *Parser) readTail(r *Record, text []byte, cut bool) int {
-	if eq := bytes.IndexByte(text, '='); eq > 0 {
-		if _, known := lookup(text[:eq]); known {
-			return 0
-		}
+// and where the keys begin.
+func (p *Parser) readTail(r *Record) {
+	text := r.line
+	start := skipSpaces(text, 0)
+	mayBeRest := p.open || r.cut && len(text) >= pieceSize
+	if !mayBeRest && beginsWithKey(text[start:]) {
+		return
 	}
-	quote, _ := closePath(text, 0)
+	quote, sure, _ := closePath(text, start)
+	head := text[start:]
+	if quote >= 0 {
+		head = text[start:quote]
+	}
+	hasPath := bytes.Contains(head, []byte(` path="`)) || bytes.Contains(head, []byte(" path=/"))
 	switch {
-	case p.open, cut && len(text) >= pieceSize:
-		if quote < 0 {
-			quote = nextKnown(text, 0)
+	case mayBeRest && hasPath && beginsAsWritten(head):
+		return
+	case mayBeRest:
+		if quote < 0 && !r.cut {
+			quote, sure = nextKnown(text, 0), true
 		}
 		if quote < 0 {
-			r.tail = len(text)
-			return r.tail
+			quote = len(text)
 		}
-	case quote < 0 || bytes.Contains(text[:quote], []byte("path=")):
-		return 0
+	case quote < 0 && !bytes.ContainsRune(text[start:nextSpace(text, start)], '='):
+		// No line begins with a word that is no pair, but the rest of one may.
+		if quote, sure = nextKnown(text, start), true; quote < 0 {
+			return
+		}
+	case quote < 0 || hasPath:
+		return
 	}
-	r.tail = quote
-	return quote + 1
+	r.tail, r.anchored = quote, sure
+	r.keys = min(quote+1, len(text))
 }
 
-// readValue reads the value of k that begins at i; last is the key before it.
-func readValue(r *Record, text []byte, i int, k, last Key) (v span, next int, closed bool) {
+// beginsWithKey tells whether text begins with a key of the router's. No line of
+// its begins with code, but a piece of one may: `code=` is what OAuth answers.
+func beginsWithKey(text []byte) bool {
+	return isKnownAt(text, 0) && !hasPrefix(text, "code=")
+}
+
+// beginsAsWritten tells whether text begins as the router begins a line.
+func beginsAsWritten(text []byte) bool {
+	return hasPrefix(text, "at=info ") || hasPrefix(text, "at=error ") || hasPrefix(text, "at=warning ") || hasPrefix(text, "sock=")
+}
+
+// scanner reads the pairs of a line, one after another.
+type scanner struct {
+	text []byte
+	i    int  // where to go on
+	cut  bool // the line lacks its newline
+	last Key  // the key before, numKeys if it is none that is known
+
+	// The pair that was read. Without a `=` it is a word, which has no value.
+	key         Key // numKeys if it is none that is known
+	name, value span
+	word        bool
+
+	// Of the pairs so far:
+	seenPath, seenFwd bool
+	anchored          bool // the path's end is certain
+	twice             bool // path or fwd could end in two places
+	broken            bool // the line ends in a key, or before a closing quote
+	open              bool // the line ends in its path
+}
+
+// scan makes a scanner of the pairs of r's line.
+func (r *Record) scan() scanner {
+	text := bytes.TrimRight(r.line, " \r\t")
+	return scanner{text: text, i: min(r.keys, len(text)), cut: r.cut, last: numKeys, open: r.tail > 0 && r.tail >= len(text)}
+}
+
+// next reads the next pair. There is none in a line's last word without `=`,
+// where the line was cut in a key.
+func (s *scanner) next() bool {
+	text := s.text
+	i := skipSpaces(text, s.i)
+	if u := &usual[s.last]; hasPrefix(text[i:], u.begin) {
+		s.read(u.key, i, i+len(u.begin)-1)
+		return true
+	}
+	eq := i
+	for eq < len(text) && text[eq] != '=' && text[eq] != ' ' {
+		eq++
+	}
+	if eq >= len(text) {
+		s.broken = s.broken || eq > i
+		return false
+	}
+	if s.word = text[eq] == ' ' || eq == i; s.word {
+		s.i = nextSpace(text, i)
+		s.key, s.name, s.value = numKeys, span{i, s.i}, span{s.i, s.i}
+		return true
+	}
+	k, _ := lookup(text[i:eq])
+	s.read(k, i, eq)
+	return true
+}
+
+// usual says which key comes next in most lines, so that it need not be looked
+// up.
+var usual = [numKeys + 1]struct {
+	key   Key
+	begin string
+}{
+	At: {Method, "method="}, Code: {Desc, "desc="}, Desc: {Method, "method="}, Sock: {At, "at="}, Cause: {Method, "method="},
+	Method: {Path, "path="}, Path: {Host, "host="}, Host: {RequestID, "request_id="}, RequestID: {Fwd, "fwd="}, Fwd: {Dyno, "dyno="},
+	Dyno: {Connect, "connect="}, Connect: {Service, "service="}, Service: {Status, "status="}, Status: {Bytes, "bytes="},
+	Bytes: {Protocol, "protocol="}, Protocol: {TLS, "tls="}, TLSVersion: {Protocol, "protocol="}, Agent: {Method, "method="},
+	TLS: {TLSVersion, "tls_version="}, numKeys: {At, "at="},
+}
+
+// read reads the pair of k, whose name begins at i and ends at eq.
+func (s *scanner) read(k Key, i, eq int) {
+	s.key, s.name, s.word = k, span{i, eq}, false
+	s.readValue(eq + 1)
+	s.last = k
+	s.open = k == Path && s.value.end == len(s.text)
+}
+
+// readValue reads the value that begins at i.
+func (s *scanner) readValue(i int) {
+	text := s.text
 	if i == len(text) || text[i] != '"' {
 		end := nextSpace(text, i)
-		switch k {
+		switch s.key {
 		case Path, Fwd, Desc, Cause, Agent:
 			// Written without quotes, such a value may hold spaces.
-			for end < len(text) && !isKeyAt(text, end+1) {
-				end = nextSpace(text, end+1)
+			for next := skipSpaces(text, end); next < len(text) && !s.isKeyAt(next); next = skipSpaces(text, end) {
+				end = nextSpace(text, next)
 			}
 		}
-		return span{i, end}, end, true
+		s.value, s.i = span{i, end}, end
+		return
 	}
 	i++
-	quote := -1
+	quote, twice := -1, false
 	switch {
-	case k == Path && last == Method:
-		var twice bool
-		quote, twice = closePath(text, i)
-		r.Forged = r.Forged || twice
-		r.loose = quote < 0
-	case k == Fwd && (last == RequestID || last == Host):
-		quote = closeFwd(text, i)
+	case s.key == Path && s.last == Method && !s.seenPath:
+		quote, s.anchored, twice = closePath(text, i)
+	case s.key == Fwd && (s.last == RequestID || s.last == Host) && !s.seenFwd:
+		quote, twice = closeFwd(text, i)
+	}
+	s.twice = s.twice || twice
+	s.seenPath, s.seenFwd = s.seenPath || s.key == Path, s.seenFwd || s.key == Fwd
+	if quote < 0 {
+		quote = s.closeQuote(i)
 	}
 	if quote < 0 {
-		quote = closeQuote(text, i)
+		s.broken = true
+		s.value, s.i = span{i, len(text)}, len(text)
+		return
 	}
-	if quote < 0 {
-		return span{i, len(text)}, len(text), false
-	}
-	return span{i, quote}, quote + 1, true
+	s.value, s.i = span{i, quote}, quote+1
 }
 
 // closePath finds the quote that closes a path whose text begins at i: the last
-// one before ` host=`, where the line goes on as the router writes it or ends;
-// -1 if there is none. twice says that there were two such places.
-func closePath(text []byte, i int) (quote int, twice bool) {
-	anchor := []byte(`" host=`)
+// one before ` host=`, where the line goes on as the router writes it, which is
+// certain, or ends. It is -1 if there is none. twice says that there were two
+// such places.
+func closePath(text []byte, i int) (quote int, certain, twice bool) {
+	const anchor = `" host=`
 	quote = -1
-	for end := len(text); ; {
-		n := bytes.LastIndex(text[i:end], anchor)
+	for ; ; i++ {
+		n := bytes.IndexByte(text[i:], '"')
 		if n < 0 {
-			return quote, false
+			return quote, certain, twice
 		}
-		n += i
-		rest := text[nextSpace(text, n+len(anchor)):]
-		if bytes.HasPrefix(rest, []byte(" request_id=")) || bytes.HasPrefix(rest, []byte(" fwd=")) || len(rest) == 0 {
-			if quote >= 0 {
-				return quote, true
-			}
-			quote = n
+		i += n
+		if !hasPrefix(text[i:], anchor) {
+			continue
 		}
-		end = n
+		rest := text[nextSpace(text, i+len(anchor)):]
+		goesOn := hasPrefix(rest, " request_id=") || hasPrefix(rest, " fwd=")
+		if goesOn || len(rest) == 0 {
+			quote, certain, twice = i, goesOn, quote >= 0
+		}
 	}
 }
 
 // closeFwd finds the quote that closes a fwd whose text begins at i: the last one
 // before ` dyno=`, where the line goes on as the router writes it or ends.
-func closeFwd(text []byte, i int) int {
-	anchor := []byte(`" dyno=`)
-	n := bytes.LastIndex(text[i:], anchor)
-	if n < 0 {
-		return -1
+func closeFwd(text []byte, i int) (quote int, twice bool) {
+	const anchor = `" dyno=`
+	quote = -1
+	for ; ; i++ {
+		n := bytes.IndexByte(text[i:], '"')
+		if n < 0 {
+			return quote, twice
+		}
+		i += n
+		if !hasPrefix(text[i:], anchor) {
+			continue
+		}
+		rest := text[nextSpace(text, i+len(anchor)):]
+		if hasPrefix(rest, " connect=") || hasPrefix(rest, " queue=") || len(rest) == 0 {
+			quote, twice = i, quote >= 0
+		}
 	}
-	n += i
-	rest := text[nextSpace(text, n+len(anchor)):]
-	if bytes.HasPrefix(rest, []byte(" connect=")) || bytes.HasPrefix(rest, []byte(" queue=")) || len(rest) == 0 {
-		return n
-	}
-	return -1
 }
 
 // closeQuote finds the first quote at or after i that stands before ` key=` or at
 // the line's end.
-func closeQuote(text []byte, i int) int {
-	for {
-		n := bytes.IndexByte(text[i:], '"')
+func (s *scanner) closeQuote(i int) int {
+	for ; ; i++ {
+		n := bytes.IndexByte(s.text[i:], '"')
 		if n < 0 {
 			return -1
 		}
 		i += n
-		rest := i + 1
-		for rest < len(text) && text[rest] == ' ' {
-			rest++
-		}
-		if rest == len(text) || rest > i+1 && isKeyAt(text, rest) {
+		next := skipSpaces(s.text, i+1)
+		if next == len(s.text) || next > i+1 && s.isKeyAt(next) {
 			return i
 		}
-		i++
 	}
 }
 
-// isKeyAt tells whether `key=` stands at i.
-func isKeyAt(text []byte, i int) bool {
-	j := i
-	for j < len(text) && isKeyByte[text[j]] {
-		j++
+// isKeyAt tells whether `key=` stands at i, or as much of it as a cut line has.
+func (s *scanner) isKeyAt(i int) bool {
+	end := keyEnd(s.text, i)
+	return end > i && (end < len(s.text) && s.text[end] == '=' || end == len(s.text) && s.cut)
+}
+
+func keyEnd(text []byte, i int) int {
+	for i < len(text) && isKeyByte[text[i]] {
+		i++
 	}
-	return j > i && j < len(text) && text[j] == '='
+	return i
 }
 
 var isKeyByte = func() (t [256]bool) {
@@ -226,14 +299,21 @@ func nextKnown(text []byte, i int) int {
 		if i == len(text) {
 			return -1
 		}
-		if isKeyAt(text, i+1) {
-			eq := bytes.IndexByte(text[i+1:], '=') + i + 1
-			if _, known := lookup(text[i+1 : eq]); known {
-				return i
-			}
+		if isKnownAt(text, i+1) {
+			return i
 		}
 		i++
 	}
+}
+
+// isKnownAt tells whether a known `key=` stands at i.
+func isKnownAt(text []byte, i int) bool {
+	end := keyEnd(text, i)
+	if end == len(text) || text[end] != '=' {
+		return false
+	}
+	_, known := lookup(text[i:end])
+	return known
 }
 
 // nextSpace is the place of the first space at or after i, or the text's end.
@@ -245,4 +325,17 @@ func nextSpace(text []byte, i int) int {
 		return i + n
 	}
 	return len(text)
+}
+
+// skipSpaces is the place of the first byte at or after i that is no space, or
+// the text's end.
+func skipSpaces(text []byte, i int) int {
+	for i < len(text) && text[i] == ' ' {
+		i++
+	}
+	return i
+}
+
+func hasPrefix(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
 }

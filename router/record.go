@@ -6,7 +6,10 @@
 // usual line nothing is allocated.
 package router
 
-import "bytes"
+import (
+	"bytes"
+	"unicode/utf8"
+)
 
 // Key is a field of a router line that a record has a place for.
 type Key uint8
@@ -76,17 +79,16 @@ func lookup(name []byte) (Key, bool) {
 	case "tls":
 		return TLS, true
 	}
-	return 0, false
+	return numKeys, false
 }
 
 // span is a half-open range of a line; the zero span is none.
 type span struct{ start, end int }
 
-// pair is a key without a place in the record, its value, and where in the line
-// the value begins.
+// pair is a key without a place in the record and its value.
 type pair struct {
-	key, value []byte
-	at         int
+	key         []byte // valid UTF-8
+	name, value span   // where they stand in the line
 }
 
 // maxExtra bounds the unknown keys that one record lists; a line with more of
@@ -98,7 +100,7 @@ const maxExtra = 64
 type Record struct {
 	// Truncated is set when the line was cut; what could be read is there.
 	Truncated bool
-	// Forged is set when a known key occurs twice, or when path and fwd can be
+	// Forged is set when a known key occurs twice, or when path or fwd can be
 	// read in two ways: a client can write fields of its own into both. The
 	// record then carries the line.
 	Forged bool
@@ -109,8 +111,15 @@ type Record struct {
 	seen   uint32 // bit k: Key k occurs
 	pairs  int    // pairs read, known or not
 	spill  bool   // more than maxExtra unknown keys
+	cut    bool   // the line lacks the newline which ends it
 	tail   int    // line[:tail] is the end of a path that began in an earlier piece
-	loose  bool   // the router's order, but nothing anchors the path's end
+	keys   int    // where the keys begin, behind the tail
+
+	firstPath span // where a forged line has several
+	// anchored is set when the path ends where nothing but the router's own
+	// words can follow, and loose when it may go on to the line's end, wherever
+	// it seems to end.
+	anchored, loose bool
 }
 
 // Value is the text of k, nil or empty where the line has none.
@@ -126,23 +135,33 @@ func (r *Record) reset(line []byte) {
 	*r = Record{line: line, extra: r.extra[:0]}
 }
 
+func (r *Record) has(k Key) bool { return r.seen&(1<<k) != 0 }
+
 func (r *Record) setKnown(k Key, s span) {
-	if r.seen&(1<<k) != 0 {
+	if r.has(k) {
 		r.Forged = true
+	} else if k == Path {
+		r.firstPath = s
 	}
 	r.seen |= 1 << k
 	r.values[k] = s
-	r.pairs++
 }
 
-func (r *Record) setExtra(key, value span) {
+func (r *Record) setExtra(name, value span) {
 	if r.spill {
 		return
 	}
-	x := pair{r.line[key.start:key.end:key.end], r.line[value.start:value.end:value.end], value.start}
+	key := r.line[name.start:name.end:name.end]
+	if _, known := lookup(key); known {
+		return // a word, without a value
+	}
+	if !utf8.Valid(key) {
+		// Keys that differ in such bytes only are one key in JSON.
+		key = []byte(string(bytes.Runes(key)))
+	}
 	for i := range r.extra {
-		if bytes.Equal(r.extra[i].key, x.key) {
-			r.extra[i] = x
+		if bytes.Equal(r.extra[i].key, key) {
+			r.extra[i] = pair{key, name, value}
 			return
 		}
 	}
@@ -150,5 +169,5 @@ func (r *Record) setExtra(key, value span) {
 		r.spill = true
 		return
 	}
-	r.extra = append(r.extra, x)
+	r.extra = append(r.extra, pair{key, name, value})
 }

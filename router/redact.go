@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"net/netip"
 	"strings"
 )
@@ -44,6 +45,9 @@ var secretNames = []string{
 	"awsaccesskeyid", "googleaccessid",
 }
 
+// maxName is how much of a name is compared: of a longer one the beginning.
+const maxName = 64
+
 // Redactor takes secrets out of paths and texts. It is not changed after New and
 // safe for concurrent use.
 type Redactor struct {
@@ -58,11 +62,13 @@ func NewRedactor(mode Redaction, fwd FwdRedaction, names []string) *Redactor {
 	d := &Redactor{mode: mode, fwd: fwd, names: make(map[string]struct{})}
 	for _, list := range [][]string{secretNames, names} {
 		for _, name := range list {
-			folded := make([]byte, 0, len(name))
-			for i := 0; i < len(name); i++ {
-				folded = append(folded, fold(name[i]))
+			folded := []byte(strings.TrimSpace(name))
+			for i, c := range folded {
+				folded[i] = fold(c)
 			}
-			d.names[strings.TrimSpace(string(folded))] = struct{}{}
+			if len(folded) > 0 {
+				d.names[string(folded[:min(len(folded), maxName)])] = struct{}{}
+			}
 		}
 	}
 	return d
@@ -90,147 +96,181 @@ const (
 	inLine             // any text: a value ends at a space or a quote too
 )
 
-// redact appends b to dst without the values that are secrets. n counts them;
-// open says that the last one reached b's end, so that what follows b may belong
-// to it.
-func (d *Redactor) redact(dst, b []byte, where text) (_ []byte, n int, open bool) {
-	if d.mode == RedactOff {
-		return append(dst, b...), 0, false
-	}
-	i, copied := 0, 0
-	hide := func(from, to int) {
-		dst = append(append(dst, b[copied:from]...), Redacted...)
-		copied, i, open = to, to, true
+// redact appends b to dst without the values that are secrets. n counts them.
+func (d *Redactor) redact(dst, b []byte, where text) (_ []byte, n int) {
+	f := d.find(b, where)
+	copied := 0
+	for f.next() {
+		dst = append(append(dst, b[copied:f.from]...), Redacted...)
+		copied = f.to
 		n++
 	}
-	if where == inTail {
-		if end := valueEnd(b, 0, where); end > 0 {
-			hide(0, end)
+	return append(dst, b[copied:]...), n
+}
+
+// finder finds the stretches of b that are to be hidden, one after another.
+type finder struct {
+	*Redactor
+	b        []byte
+	where    text
+	from, to int  // the stretch that was found; the search goes on at to
+	atName   bool // a name may stand there
+	open     bool // a secret came last: what has no name belongs to it
+}
+
+func (d *Redactor) find(b []byte, where text) finder {
+	if d.mode == RedactOff {
+		b = nil
+	}
+	return finder{Redactor: d, b: b, where: where, atName: where == inLine, open: where == inTail}
+}
+
+// next finds the next stretch.
+func (f *finder) next() bool {
+	i := f.to
+	if i == 0 && f.where == inTail {
+		if end := f.valueEnd(0); end > 0 {
+			f.to = end
+			return true
 		}
 	}
-	atName := where == inLine // a name may stand at b's beginning
-	for i < len(b) {
+	for i < len(f.b) {
 		all := false
-		if !atName {
-			c, width := unit(b, i)
-			i += width
-			if !isDelimiter(c) && (where != inLine || !isBlank(c)) {
+		if !f.atName {
+			if f.where != inLine && !mayDelimit[f.b[i]] {
+				i++
 				continue
 			}
-			all = d.mode == RedactAll && isDelimiter(c)
-		}
-		atName = false
-		value, listed := d.name(b, i, where)
-		switch {
-		case value < 0:
-			// A parameter without a value. Behind a secret it may be the rest
-			// of it: the router logs `%26` as `&`.
-			if open || all && where != inLine {
-				if end := valueEnd(b, i, where); end > i {
-					hide(i, end)
-				}
+			c, width := unit(f.b, i)
+			i += width
+			if !isDelimiter(c) && (f.where != inLine || !isBlank(c)) {
+				continue
 			}
-		case !listed && !all:
-			open = false
-			i = value
-		default:
-			open = false
-			i = value
-			if end := valueEnd(b, value, where); end > value {
-				hide(value, end)
+			all = f.mode == RedactAll && isDelimiter(c)
+		}
+		f.atName = false
+		from := i
+		switch value, listed := f.name(i); {
+		case value >= 0 && (!f.open || isName(f.b[i:value])):
+			f.open = listed || all
+			i, from = value, value
+		case all && f.where != inLine:
+			f.open = true
+		}
+		// What is no `name=` may, behind a secret, be the rest of it: the router
+		// logs `%26` as `&`.
+		if f.open {
+			if end := f.valueEnd(from); end > from {
+				f.from, f.to = from, end
+				return true
 			}
 		}
 	}
-	return append(dst, b[copied:]...), n, open && copied == len(b)
+	f.to = len(f.b)
+	return false
+}
+
+// isName tells whether b is a parameter's name and `=`, as a client writes them.
+func isName(b []byte) bool {
+	return b[len(b)-1] == '=' && bytes.IndexByte(b, ' ') < 0 && bytes.IndexByte(b, '"') < 0
 }
 
 // name reads the parameter name at i: where its value begins (-1 without one) and
 // whether the name is that of a secret. It is compared as a whole and by its
 // parts, `a[token]` by `a` and `token`.
-func (d *Redactor) name(b []byte, i int, where text) (value int, listed bool) {
-	var whole, part [64]byte
+func (f *finder) name(i int) (value int, listed bool) {
+	var whole, part [maxName]byte
 	w, p := 0, 0
-	match := func(name []byte) bool {
-		for len(name) > 0 && name[0] == ' ' {
-			name = name[1:]
-		}
-		for len(name) > 0 && name[len(name)-1] == ' ' {
-			name = name[:len(name)-1]
-		}
-		_, ok := d.names[string(name)]
-		return ok
-	}
-	for i < len(b) {
-		c, width := unit(b, i)
+	for i < len(f.b) {
+		c, width := unit(f.b, i)
 		switch {
 		case c == '=':
-			listed = listed || p <= len(part) && match(part[:p]) || w <= len(whole) && match(whole[:w])
-			return i + width, listed
-		case isDelimiter(c), where == inLine && isBlank(c):
+			return i + width, listed || f.isSecret(part[:p]) || f.isSecret(whole[:w])
+		case isDelimiter(c), f.where == inLine && isBlank(c):
 			return -1, false
 		case c == '[', c == ']', c == '.':
-			listed = listed || p <= len(part) && match(part[:p])
+			listed = listed || f.isSecret(part[:p])
 			p = 0
-		default:
-			if p < len(part) {
-				part[p] = fold(c)
-			}
+		case p < len(part):
+			part[p] = fold(c)
 			p++
 		}
 		if w < len(whole) {
 			whole[w] = fold(c)
+			w++
 		}
-		w++
 		i += width
 	}
 	return -1, false
 }
 
-// secret tells whether key, as a router line writes it, is the name of a secret.
-func (d *Redactor) secret(key []byte) bool {
-	var folded [64]byte
-	if d.mode == RedactOff || len(key) > len(folded) {
-		return false
-	}
-	for i, c := range key {
-		folded[i] = fold(c)
-	}
-	_, ok := d.names[string(folded[:len(key)])]
+// isSecret tells whether name, folded, is listed.
+func (d *Redactor) isSecret(name []byte) bool {
+	_, ok := d.names[string(bytes.Trim(name, " "))]
 	return ok
+}
+
+// judge looks at the key of a pair, with the `=` behind it: secret tells whether
+// its value is one, holds whether one stands in the key itself.
+func (d *Redactor) judge(key []byte) (secret, holds bool) {
+	f := d.find(key, inLine)
+	for f.next() {
+		holds = true
+	}
+	return f.open, holds
 }
 
 // valueEnd finds where the value that begins at i ends. Only bytes that stand as
 // they are end it: an encoded `&` belongs to it.
-func valueEnd(b []byte, i int, where text) int {
-	for ; i < len(b); i++ {
-		switch b[i] {
-		case '&', ';':
-			return i
-		case ' ', '"', '\'', '<', '>', '\t', '\r', '\n':
-			if where == inLine {
-				return i
-			}
+func (f *finder) valueEnd(i int) int {
+	if f.where != inLine {
+		for i < len(f.b) && f.b[i] != '&' && f.b[i] != ';' {
+			i++
 		}
+		return i
+	}
+	if i < len(f.b) && f.b[i] == '"' {
+		if n := bytes.IndexByte(f.b[i+1:], '"'); n >= 0 {
+			return i + n + 2
+		}
+		return len(f.b)
+	}
+	for i < len(f.b) && !endsInLine[f.b[i]] {
+		i++
 	}
 	return i
 }
 
-// unit is the character at i and how many bytes it takes: a percent-encoded one
-// is decoded, up to three times over.
+// maxEncoded is how many times over a character may be percent-encoded.
+const maxEncoded = 3
+
+// unit is the character at i, decoded, and how many bytes it takes.
 func unit(b []byte, i int) (c byte, width int) {
-	c, width = b[i], 1
-	for level := 0; c == '%' && level < 3; level++ {
-		if i+width+2 > len(b) {
-			break
-		}
-		hi, lo := unhex(b[i+width]), unhex(b[i+width+1])
-		if hi > 15 || lo > 15 {
-			break
-		}
-		c = hi<<4 | lo
-		width += 2
+	if c = b[i]; c != '%' {
+		return c, 1
 	}
-	return c, width
+	return decode(b, i, maxEncoded)
+}
+
+// decode is unit's way with what is encoded: each of the three characters of
+// `%74` may stand in the same form, one time less.
+func decode(b []byte, i, times int) (c byte, width int) {
+	if b[i] != '%' || times == 0 {
+		return b[i], 1
+	}
+	c, width = decode(b, i, times-1)
+	if c != '%' || i+width+2 > len(b) {
+		return c, width
+	}
+	hi, n := decode(b, i+width, times-1)
+	if i+width+n >= len(b) || unhex(hi) > 15 {
+		return c, width
+	}
+	lo, m := decode(b, i+width+n, times-1)
+	if unhex(lo) > 15 {
+		return c, width
+	}
+	return unhex(hi)<<4 | unhex(lo), width + n + m
 }
 
 func unhex(c byte) byte {
@@ -263,72 +303,92 @@ func plain(b []byte) bool {
 
 var mayDelimit = [256]bool{'?': true, '&': true, ';': true, '#': true, '%': true}
 
+var endsInLine = [256]bool{
+	'&': true, ';': true, ' ': true, '"': true, '\'': true, '<': true, '>': true, '\t': true, '\r': true, '\n': true,
+}
+
 // AppendMalformed appends a message that could not be parsed to dst, redacted as
 // far as it can be found where a path stands in it. n counts what was taken out.
 func (d *Redactor) AppendMalformed(dst, b []byte) (_ []byte, n int) {
 	if d.mode == RedactOff && d.fwd == FwdKeep {
 		return append(dst, b...), 0
 	}
+	start := 0
+	if !isKnownAt(b, 0) {
+		start = nextKnown(b, 0) + 1 // 0 if there is none
+	}
 	var p Parser
 	var r Record
-	start := 0
-	for i := 0; i < len(b); i = nextSpace(b, i) + 1 {
-		if isKeyAt(b, i) {
-			if _, known := lookup(b[i : i+indexEq(b[i:])]); known {
-				start = i
-				break
-			}
-		}
-	}
 	p.Parse(&r, b[start:], false)
-	dst, n, _ = d.redact(dst, b[:start], inLine)
-	var m int
-	dst, m = d.appendLine(dst, &r)
+	r.loose = !r.anchored || !r.has(Bytes) // it may have been cut, for all we know
+	dst, n = d.redact(dst, b[:start], inLine)
+	dst, m := d.appendLine(dst, &r)
 	return dst, n + m
-}
-
-func indexEq(b []byte) int {
-	for i, c := range b {
-		if c == '=' {
-			return i
-		}
-	}
-	return len(b)
 }
 
 // appendLine appends the whole line of r to dst, redacted.
 func (d *Redactor) appendLine(dst []byte, r *Record) (_ []byte, n int) {
-	var m int
-	line := r.line
-	dst, m, _ = d.redact(dst, line[:r.tail], inTail)
-	n += m
-	at := r.tail
-	path, fwd := r.values[Path], r.values[Fwd]
-	first, second := path, fwd
-	if path.start > fwd.start {
-		first, second = fwd, path
-	}
-	for _, s := range [2]span{first, second} {
-		if s.end <= s.start || s.start < at {
-			continue
+	end := d.visible(r)
+	at := 0
+	part := func(to int, where text) {
+		if to = min(to, end); to > at {
+			var m int
+			dst, m = d.redact(dst, r.line[at:to], where)
+			n, at = n+m, to
 		}
-		dst, m, _ = d.redact(dst, line[at:s.start], inLine)
-		n += m
-		switch {
-		case s == path:
-			var open bool
-			dst, m, open = d.redact(dst, line[s.start:s.end], inPath)
-			n += m
-			if open && r.loose { // what follows may be the secret's rest
-				return append(dst, Redacted...), n
+	}
+	if d.fwd != FwdKeep && r.tail > 0 { // it may be the rest of a fwd
+		dst = append(dst, Redacted...)
+		n, at = n+1, min(r.tail, end)
+	}
+	part(r.tail, inTail)
+	for s := r.scan(); s.next(); {
+		switch s.key {
+		case Path:
+			part(s.value.start, inLine)
+			part(s.value.end, inPath)
+		case Code: // a secret's name, but not here
+			if s.value.end <= end && isCode(r.line[s.value.start:s.value.end]) {
+				part(s.name.start, inLine)
+				dst = append(dst, r.line[at:s.value.end]...)
+				at = s.value.end
 			}
-		default:
-			dst = d.appendFwd(dst, line[s.start:s.end])
+		case Fwd:
+			if part(s.value.start, inLine); s.value.start < end {
+				at = min(s.value.end, end)
+				dst = d.appendFwd(dst, r.line[s.value.start:at])
+			}
 		}
-		at = s.end
 	}
-	dst, m, _ = d.redact(dst, line[at:], inLine)
-	return dst, n + m
+	part(len(r.line), inLine)
+	if end < len(r.line) {
+		dst = append(dst, Redacted...)
+		n++
+	}
+	return dst, n
+}
+
+// isCode tells whether b is what the router writes behind `code=`: H12.
+func isCode(b []byte) bool {
+	return len(b) == 3 && b[0] >= 'A' && b[0] <= 'Z' && b[1]-'0' < 10 && b[2]-'0' < 10
+}
+
+// visible is where a line must end to the reader's eyes. Where the line may have
+// been cut in its path, the secret in which the path seems to end may go on in
+// what looks like the keys behind it.
+func (d *Redactor) visible(r *Record) int {
+	path, where := r.firstPath, inPath
+	if r.tail > 0 {
+		path, where = span{0, r.tail}, inTail
+	}
+	if r.loose && path.end > 0 {
+		for f := d.find(r.line[path.start:], where); f.next(); {
+			if path.start+f.to > path.end {
+				return path.start + f.from
+			}
+		}
+	}
+	return len(r.line)
 }
 
 // appendFwd appends the addresses of an X-Forwarded-For to dst as FwdRedaction

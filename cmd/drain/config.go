@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 	"github.com/dustin/go-humanize"
@@ -24,31 +25,31 @@ import (
 // flags are the settings as they are written: each a flag, and an environment
 // variable of the same name (`--kafka-topic`, KAFKA_TOPIC). The flag wins.
 type flags struct {
-	Listen           string `default:"127.0.0.1:8080" help:"Address of the ingest listener. PORT means :PORT and wins over the default, not over LISTEN."`
-	DrainSecretsFile string `help:"File with a list as in DRAIN_SECRETS, read again when it changes and on SIGHUP."`
-	AllowAnonymous   bool   `help:"Take requests from everywhere without any secret."`
-	KafkaURL         string `name:"kafka-url" help:"kafka://host:port,… or host:port,…; without it drain starts an embedded broker."`
-	KafkaPrefix      string `help:"Put before every topic name, as it stands."`
-	KafkaTopic       string `default:"router" help:"Topic of the router records."`
-	LogsTopic        string `help:"Topic for every other line; without it they are counted and left out."`
-	KafkaKey         string `default:"none" help:"Record key: none, drain, app, host, path, dyno or request_id."`
-	BatchRecords     string `default:"3000" help:"A batch is sent at this many records,"`
-	BatchBytes       string `default:"950KB" help:"at this size,"`
-	BatchDelay       string `default:"5ms" help:"or when its first record is this old; at once when its partition has nothing under way."`
-	PoolSize         string `help:"Most produce requests under way. (default 4 per broker)"`
-	Ack              string `name:"ack" default:"committed" help:"committed: 200 when Kafka has every record; queued: 200 as soon as they are in memory."`
-	Hold             string `default:"4200ms" help:"Longest time a request is held for room and for the commit before 503."`
-	MaxBody          string `default:"4MiB" help:"Largest body, as sent; inflated at most four times this."`
-	MaxInflight      string `default:"64MiB" help:"Bytes of requests held at once."`
-	Redact           string `default:"listed" help:"Query values taken out of paths: off, listed or all."`
-	RedactNames      string `help:"Names added to the list of REDACT=listed, separated by commas or spaces."`
-	RedactFwd        string `default:"off" help:"Client addresses: off (kept), truncate (/24, /48) or drop."`
-	DataDir          string `help:"Folder of the embedded broker. (default: drain in the user's cache folder)"`
-	BrokerListen     string `default:"127.0.0.1:9092" help:"Address of the embedded broker."`
-	AdminListen      string `default:"127.0.0.1:8081" help:"Address of /metrics, /healthz and /readyz; empty turns it off."`
-	Pprof            bool   `help:"Serve profiles on the admin listener too."`
-	LogLevel         string `default:"info" help:"Own log: debug, info, warn or error."`
-	LogFormat        string `help:"Own log: text, logfmt or json. (default: text on a terminal, else logfmt)"`
+	Listen           *string `help:"Address of the ingest listener. PORT means :PORT and wins over the default, not over LISTEN. (default 127.0.0.1:8080)"`
+	DrainSecretsFile string  `help:"File with a list as in DRAIN_SECRETS, read again when it changes and on SIGHUP."`
+	AllowAnonymous   bool    `help:"Take requests from everywhere without any secret."`
+	KafkaURL         string  `name:"kafka-url" help:"kafka://host:port,… or host:port,…; without it drain starts an embedded broker."`
+	KafkaPrefix      string  `help:"Put before every topic name, as it stands."`
+	KafkaTopic       string  `default:"router" help:"Topic of the router records."`
+	LogsTopic        string  `help:"Topic for every other line; without it they are counted and left out."`
+	KafkaKey         string  `default:"none" help:"Record key: none, drain, app, host, path, dyno or request_id."`
+	BatchRecords     string  `default:"3000" help:"A batch is sent at this many records,"`
+	BatchBytes       string  `default:"950KB" help:"at this size,"`
+	BatchDelay       string  `default:"5ms" help:"or when its first record is this old; at once when its partition has nothing under way."`
+	PoolSize         string  `help:"Most produce requests under way. (default 4 per broker)"`
+	Ack              string  `name:"ack" default:"committed" help:"committed: 200 when Kafka has every record; queued: 200 as soon as they are in memory."`
+	Hold             string  `default:"4200ms" help:"Longest time a request is held for room and for the commit before 503."`
+	MaxBody          string  `default:"4MiB" help:"Largest body, as sent; inflated at most four times this."`
+	MaxInflight      string  `default:"64MiB" help:"Bytes of requests held at once."`
+	Redact           string  `default:"listed" help:"Query values taken out of paths: off, listed or all."`
+	RedactNames      string  `help:"Names added to the list of REDACT=listed, separated by commas or spaces."`
+	RedactFwd        string  `default:"off" help:"Client addresses: off (kept), truncate (/24, /48) or drop."`
+	DataDir          string  `help:"Folder of the embedded broker. (default: drain in the user's cache folder)"`
+	BrokerListen     string  `default:"127.0.0.1:9092" help:"Address of the embedded broker."`
+	AdminListen      string  `default:"127.0.0.1:8081" help:"Address of /metrics, /healthz and /readyz; empty turns it off."`
+	Pprof            bool    `help:"Serve profiles on the admin listener too."`
+	LogLevel         string  `default:"info" help:"Own log: debug, info, warn or error."`
+	LogFormat        string  `help:"Own log: text, logfmt or json. (default: text on a terminal, else logfmt)"`
 }
 
 const description = `Takes Heroku log drains over HTTP, parses the router's lines and publishes them into a Kafka topic.
@@ -116,7 +117,7 @@ func readConfig(args []string, getenv func(string) (string, bool), stdout io.Wri
 	case helped:
 		return nil, errHelp
 	case err != nil:
-		return nil, usageError{fmt.Errorf("%w: see --help for the settings", err)}
+		return nil, usageError{errors.New(explain(args, err.Error()))}
 	}
 	c, err := f.config(getenv)
 	if err != nil {
@@ -124,6 +125,30 @@ func readConfig(args []string, getenv func(string) (string, bool), stdout io.Wri
 	}
 	return c, nil
 }
+
+// explain makes one line of what the flags are refused for. It shows no argument
+// that is not a flag's name: it could be a secret.
+func explain(args []string, text string) string {
+	for _, arg := range args {
+		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if setting := strings.ToUpper(strings.ReplaceAll(name, "-", "_")); slices.Contains(secretSettings, setting) {
+			return setting + ": cannot be an argument, which others can see: set it in the environment"
+		}
+	}
+	if strings.HasPrefix(text, "unexpected argument") {
+		text = "an argument is no flag: write settings as --name=value, or as NAME=value in the environment"
+	}
+	text = strings.Replace(text, `expected string value but got "EOL" (<EOL>)`, "needs a value, as in --name=value", 1)
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text) + ": see --help for the settings"
+}
+
+// secretSettings come from the environment only.
+var secretSettings = []string{"DRAIN_SECRETS", "METRICS_TOKEN"}
 
 // environment resolves a flag from the variable of the same name. An empty
 // variable is none, but for ADMIN_LISTEN, which it turns off.
@@ -134,11 +159,6 @@ func environment(getenv func(string) (string, bool)) kong.Resolver {
 		if flag.Name == "help" || !ok || value == "" && name != "ADMIN_LISTEN" {
 			return nil, nil
 		}
-		if flag.IsBool() {
-			if _, err := strconv.ParseBool(value); err != nil {
-				return nil, fmt.Errorf("%s: cannot use %q: use true or false", name, value)
-			}
-		}
 		return value, nil
 	})
 }
@@ -146,7 +166,7 @@ func environment(getenv func(string) (string, bool)) kong.Resolver {
 func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	env := func(name string) string { value, _ := getenv(name); return value }
 	c := &config{
-		listen:       f.Listen,
+		listen:       listenDefault,
 		adminListen:  f.AdminListen,
 		secrets:      env("DRAIN_SECRETS"),
 		secretsFile:  f.DrainSecretsFile,
@@ -156,13 +176,13 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 		pprof:        f.Pprof,
 		redactNames:  strings.FieldsFunc(f.RedactNames, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' }),
 	}
-	if port := env("PORT"); port != "" && f.Listen == listenDefault {
-		if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-			return nil, fmt.Errorf("PORT: cannot use %q: use a port number", port)
+	if port := env("PORT"); f.Listen != nil {
+		c.listen = *f.Listen
+	} else if port != "" {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return nil, fmt.Errorf("PORT: cannot use %q: use a port number from 0 to 65535", port)
 		}
-		if _, set := getenv("LISTEN"); !set {
-			c.listen = ":" + port
-		}
+		c.listen = ":" + port
 	}
 	r := reader{}
 	r.address("LISTEN", c.listen)
@@ -273,7 +293,7 @@ func (r *reader) duration(name, value string, low, high time.Duration) time.Dura
 
 func (r *reader) address(name, value string) {
 	_, port, err := net.SplitHostPort(value)
-	if n, atoi := strconv.Atoi(port); err != nil || atoi != nil || n < 0 || n > 65535 {
+	if _, number := strconv.ParseUint(port, 10, 16); err != nil || number != nil {
 		r.fail(name, value, "an address such as 127.0.0.1:8080 or :8080")
 	}
 }

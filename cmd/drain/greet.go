@@ -57,16 +57,16 @@ func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, ingest, adm
 	if !log.Enabled(context.Background(), slog.LevelInfo) {
 		return
 	}
-	user := ""
+	user, with := "", ""
 	if secrets {
-		user = `-u ":$SECRET" ` // to be set to one of DRAIN_SECRETS
+		user, with = `-u ":$SECRET" `, ", with one of the secrets in $SECRET"
 	}
 	fmt.Fprintf(w, `
-  Post a line:
+  Post a line%s:
     curl %shttp://%s/logs -d '%s'
   or the last lines of an app:
     heroku logs -n 1500 -a YOUR-APP | curl %s--data-binary @- http://%s/logs
-`, user, reachable(ingest.Addr()), sampleLine, user, reachable(ingest.Addr()))
+`, with, user, reachable(ingest.Addr()), sampleLine, user, reachable(ingest.Addr()))
 	if admin != nil {
 		fmt.Fprintf(w, `  See what became of it:
     curl -s http://%s/metrics | grep ^drain_

@@ -71,6 +71,9 @@ type environ struct {
 // not committed after stopWithin is lost with the process.
 const stopWithin = 10 * time.Second
 
+// answerWithin is what a request may take at a stop beside the time it is held.
+const answerWithin = 250 * time.Millisecond
+
 // run is the program: it ends when ctx does, or when a part fails.
 //
 //	            ingest listener (http.Server, a goroutine a connection)
@@ -106,7 +109,10 @@ func run(ctx context.Context, args []string, env environ) error {
 	if cfg.kafka == nil {
 		broker, err := embedded.Start(ctx, embedded.Config{
 			Dir: cfg.dataDir, Listen: cfg.brokerListen, Topics: cfg.topics(), Partitions: embeddedPartitions})
-		if err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil // stopped before it began
+		case err != nil:
 			return err
 		}
 		defer broker.Close()
@@ -136,8 +142,8 @@ func run(ctx context.Context, args []string, env environ) error {
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), MetricsToken: cfg.metricsToken,
 	})
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug) // what clients do wrong
-	ingestServer := httpapi.NewHTTPServer(server.Handler(), cfg.hold, errorLog)
-	adminServer := httpapi.NewHTTPServer(server.Admin(profiles(cfg.pprof)), time.Minute, errorLog)
+	ingestServer := httpapi.NewHTTPServer(server.Handler(), cfg.maxBody, cfg.hold, errorLog)
+	adminServer := httpapi.NewHTTPServer(server.Admin(profiles(cfg.pprof)), 0, time.Minute, errorLog)
 
 	greet(env.stderr, log, cfg, credentials.Any(), ingest, admin, kafkaAt.Addresses)
 
@@ -154,8 +160,12 @@ func run(ctx context.Context, args []string, env environ) error {
 		deadline, cancel := context.WithTimeout(context.Background(), stopWithin)
 		defer cancel()
 		publisher.Unready()
-		// Requests end by themselves; those that outlast the stop are cut off.
-		if ingestServer.Shutdown(deadline) != nil {
+		// Requests end by themselves. What takes longer than they are held is a
+		// body that does not come, or a connection without a request: these are
+		// cut off, so that there is time left for the batches.
+		answered, cancel := context.WithTimeout(deadline, cfg.hold+answerWithin)
+		defer cancel()
+		if ingestServer.Shutdown(answered) != nil {
 			_ = ingestServer.Close()
 		}
 		err := publisher.Shutdown(deadline)

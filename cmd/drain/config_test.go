@@ -1,0 +1,284 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"drain/httpapi"
+	"drain/router"
+)
+
+// settings is an environment.
+type settings map[string]string
+
+func (s settings) lookup(name string) (string, bool) { value, ok := s[name]; return value, ok }
+
+// flagsOf are the same settings as flags.
+func (s settings) flags() (args []string) {
+	for name, value := range s {
+		args = append(args, "--"+strings.ToLower(strings.ReplaceAll(name, "_", "-"))+"="+value)
+	}
+	return args
+}
+
+func read(t *testing.T, env settings, args ...string) (*config, error) {
+	t.Helper()
+	t.Setenv("XDG_CACHE_HOME", "/cache")
+	var help strings.Builder
+	c, err := readConfig(args, env.lookup, &help)
+	if help.Len() > 0 {
+		t.Errorf("help was not asked for: %.40s", help.String())
+	}
+	return c, err
+}
+
+func TestDefaults(t *testing.T) {
+	got, err := read(t, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &config{
+		listen: "127.0.0.1:8080", adminListen: "127.0.0.1:8081", brokerListen: "127.0.0.1:9092", dataDir: "/cache/drain",
+		topic: "router", key: httpapi.KeyNone, batchRecords: 3000, batchBytes: 950_000, batchDelay: 5 * time.Millisecond,
+		hold: 4200 * time.Millisecond, maxBody: 4 << 20, maxInflight: 64 << 20,
+		redact: router.RedactListed, redactFwd: router.FwdKeep, logLevel: "info",
+	}
+	got.redactNames = nil
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// everySetting is a value of each that is not its default, and where it arrives.
+var everySetting = []struct {
+	name, value, other string
+	got                func(*config) any
+	want               any
+}{
+	{"LISTEN", "127.0.0.1:1080", "127.0.0.1:1081", func(c *config) any { return c.listen }, "127.0.0.1:1080"},
+	{"DRAIN_SECRETS_FILE", "/etc/secrets", "/etc/others", func(c *config) any { return c.secretsFile }, "/etc/secrets"},
+	{"KAFKA_URL", "kafka://a:9094,kafka://b", "c:1", func(c *config) any { return strings.Join(c.kafka, " ") }, "a:9094 b:9092"},
+	{"KAFKA_PREFIX", "river-1.", "x", func(c *config) any { return c.topic }, "river-1.router"},
+	{"KAFKA_TOPIC", "requests", "x", func(c *config) any { return c.topic }, "requests"},
+	{"LOGS_TOPIC", "logs", "x", func(c *config) any { return c.logsTopic }, "logs"},
+	{"KAFKA_KEY", "host", "path", func(c *config) any { return c.key }, httpapi.KeyHost},
+	{"BATCH_RECORDS", "100", "5", func(c *config) any { return c.batchRecords }, 100},
+	{"BATCH_BYTES", "64KiB", "1MB", func(c *config) any { return c.batchBytes }, 64 << 10},
+	{"BATCH_DELAY", "20ms", "1s", func(c *config) any { return c.batchDelay }, 20 * time.Millisecond},
+	{"POOL_SIZE", "7", "8", func(c *config) any { return c.clients(3) }, 7},
+	{"ACK", "queued", "committed", func(c *config) any { return c.queued }, true},
+	{"HOLD", "1500ms", "1s", func(c *config) any { return c.hold }, 1500 * time.Millisecond},
+	{"MAX_BODY", "1MiB", "2MiB", func(c *config) any { return c.maxBody }, 1 << 20},
+	{"MAX_INFLIGHT", "1GiB", "2GiB", func(c *config) any { return c.maxInflight }, int64(1 << 30)},
+	{"REDACT", "all", "off", func(c *config) any { return c.redact }, router.RedactAll},
+	{"REDACT_NAMES", "iban, ssn", "x", func(c *config) any { return strings.Join(c.redactNames, "+") }, "iban+ssn"},
+	{"REDACT_FWD", "drop", "truncate", func(c *config) any { return c.redactFwd }, router.FwdDrop},
+	{"DATA_DIR", "/var/lib/drain", "/x", func(c *config) any { return c.dataDir }, "/var/lib/drain"},
+	{"BROKER_LISTEN", "127.0.0.1:1092", ":1", func(c *config) any { return c.brokerListen }, "127.0.0.1:1092"},
+	{"ADMIN_LISTEN", "127.0.0.1:1082", ":1", func(c *config) any { return c.adminListen }, "127.0.0.1:1082"},
+	{"ADMIN_LISTEN", "", ":1", func(c *config) any { return c.adminListen }, ""},
+	{"LOG_LEVEL", "debug", "error", func(c *config) any { return c.logLevel }, "debug"},
+	{"LOG_FORMAT", "json", "text", func(c *config) any { return c.logFormat }, "json"},
+	{"PPROF", "true", "false", func(c *config) any { return c.pprof }, true},
+	{"PPROF", "0", "yes", func(c *config) any { return c.pprof }, false},
+}
+
+func TestEverySettingIsAVariableAndAFlagAndTheFlagWins(t *testing.T) {
+	for _, tt := range everySetting {
+		t.Run(tt.name+"="+tt.value, func(t *testing.T) {
+			for way, try := range map[string]struct {
+				env  settings
+				args []string
+			}{
+				"variable":            {settings{tt.name: tt.value}, nil},
+				"flag":                {nil, settings{tt.name: tt.value}.flags()},
+				"flag and a variable": {settings{tt.name: tt.other}, settings{tt.name: tt.value}.flags()},
+			} {
+				c, err := read(t, try.env, try.args...)
+				if err != nil {
+					t.Errorf("%s: %v", way, err)
+				} else if got := tt.got(c); got != tt.want {
+					t.Errorf("%s: %v, want %v", way, got, tt.want)
+				}
+			}
+		})
+	}
+}
+
+func TestSecretsComeFromTheEnvironment(t *testing.T) {
+	c, err := read(t, settings{"DRAIN_SECRETS": "a-secret-of-sixteen", "METRICS_TOKEN": "token"})
+	if err != nil || c.secrets != "a-secret-of-sixteen" || c.metricsToken != "token" {
+		t.Errorf("%v, %v", c, err)
+	}
+}
+
+// An empty variable is the same as none: an app's settings cannot always be unset.
+func TestAnEmptyVariableIsNone(t *testing.T) {
+	env := settings{"PORT": "", "DRAIN_SECRETS": "", "METRICS_TOKEN": "", "DYNO": ""}
+	for _, s := range everySetting {
+		if s.name != "ADMIN_LISTEN" {
+			env[s.name] = ""
+		}
+	}
+	got, err := read(t, env)
+	want, _ := read(t, nil)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v (%v)\nwant %+v", got, err, want)
+	}
+}
+
+func TestPORT(t *testing.T) {
+	const secret = "a-secret-of-sixteen"
+	for _, tt := range []struct {
+		env  settings
+		args []string
+		want string
+	}{
+		{settings{"PORT": "5000"}, nil, ":5000"},
+		{settings{"PORT": "5000", "LISTEN": ""}, nil, ":5000"},
+		{settings{"PORT": "5000", "LISTEN": "127.0.0.1:1"}, nil, "127.0.0.1:1"},
+		{settings{"PORT": "5000", "LISTEN": "127.0.0.1:8080"}, nil, "127.0.0.1:8080"},
+		{settings{"PORT": "5000"}, []string{"--listen=127.0.0.1:8080"}, "127.0.0.1:8080"},
+		{settings{"PORT": "x"}, []string{"--listen=127.0.0.1:1"}, "127.0.0.1:1"},
+		{settings{"PORT": ""}, nil, "127.0.0.1:8080"},
+	} {
+		tt.env["DRAIN_SECRETS"] = secret
+		c, err := read(t, tt.env, tt.args...)
+		if err != nil || c.listen != tt.want {
+			t.Errorf("%v %v: %v, %v", tt.env, tt.args, c, err)
+		}
+	}
+}
+
+func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
+	const loot = "swordfish-of-sixteen"
+	bad := func(name string, accepts string, values ...string) (all []badSetting) {
+		for _, value := range values {
+			all = append(all, badSetting{settings{name: value}, nil, name, accepts}, badSetting{nil, settings{name: value}.flags(), name, accepts})
+		}
+		return all
+	}
+	var tests []badSetting
+	add := func(more []badSetting) { tests = append(tests, more...) }
+	for _, name := range []string{"LISTEN", "ADMIN_LISTEN", "BROKER_LISTEN"} {
+		add(bad(name, "127.0.0.1:8080", "8080", "localhost", "127.0.0.1:http", "127.0.0.1:70000", "127.0.0.1:-1", "127.0.0.1:+1", "::1:80", "a\nb"))
+	}
+	add(bad("KAFKA_URL", "kafka://host:port", " ", ",", "http://h:1", "kafka+ssl://h:1", "kafka://", "kafka://h:p", "h:0", "h:99999", "kafka://"+loot+"@h:1", "kafka://u:"+loot+"@h:1", "h:1,u:"+loot+"@h"))
+	add(bad("KAFKA_TOPIC", "letters", "a b", "ü", "a/b", "..", strings.Repeat("x", 250), "a\nb"))
+	add(bad("LOGS_TOPIC", "letters", "a b", "x:y"))
+	add(bad("LOGS_TOPIC", "another topic", "router"))
+	add(bad("KAFKA_KEY", "request_id", "Host", "ip", "none "))
+	add(bad("BATCH_RECORDS", "whole number", "0", "-1", "x", "1.5", "3k", "99999999999999999999"))
+	add(bad("BATCH_BYTES", "64MiB", "0", "-1", "x", "1PB", "5ms"))
+	add(bad("BATCH_DELAY", "5ms", "-5ms", "5", "x", "1h"))
+	add(bad("POOL_SIZE", "whole number", "0", "-4", "many"))
+	add(bad("ACK", "queued", "all", "1", "COMMITTED"))
+	add(bad("HOLD", "5ms", "0", "-1s", "4200", "2h"))
+	add(bad("MAX_BODY", "64MiB", "0", "1GiB", "-1", "x"))
+	add(bad("MAX_INFLIGHT", "64MiB", "0", "99999EiB", "x"))
+	add(bad("REDACT", "listed", "on", "true"))
+	add(bad("REDACT_FWD", "truncate", "on", "hash"))
+	add(bad("LOG_LEVEL", "info", "trace", "INFO"))
+	add(bad("LOG_FORMAT", "logfmt", "xml"))
+	add(bad("PPROF", "true", "maybe", "2"))
+	add(bad("ALLOW_ANONYMOUS", "true", "maybe"))
+	add([]badSetting{
+		{settings{"PORT": "http"}, nil, "PORT", "port number"},
+		{settings{"PORT": "99999"}, nil, "PORT", "port number"},
+		{settings{"KAFKA_TOPIC": "x", "KAFKA_PREFIX": "a b"}, nil, "KAFKA_PREFIX", "letters"},
+		{settings{"DYNO": "web.1", "DRAIN_SECRETS": loot}, nil, "KAFKA_URL", "attach"},
+		{settings{"LISTEN": "0.0.0.0:80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
+		{settings{"LISTEN": ":80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
+		{settings{"LISTEN": "[::]:80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
+		{settings{"LISTEN": "example.com:80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
+		{settings{"PORT": "80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
+		{nil, []string{"--no-such-flag"}, "--no-such-flag", "--help"},
+		{nil, []string{"--no-such-flag=" + loot}, "--no-such-flag", "--help"},
+		{nil, []string{"--no\nsuch\x1b[31m"}, "--no", "--help"},
+		{nil, []string{"-x"}, "-x", "--help"},
+		{nil, []string{"--listen"}, "--listen", "value"},
+		{nil, []string{"--hold", "-1s"}, "--hold", "--help"},
+		{nil, []string{"surplus\n" + loot}, "argument", "--name=value"},
+		{nil, []string{"--", loot}, "argument", "--name=value"},
+		{nil, []string{"KAFKA_URL=" + loot}, "argument", "NAME=value"},
+		{nil, []string{"--pprof", loot}, "argument", "--name=value"},
+		{nil, []string{"DRAIN_SECRETS=" + loot}, "DRAIN_SECRETS", "environment"},
+		{nil, []string{"--drain-secrets=" + loot}, "DRAIN_SECRETS", "environment"},
+		{nil, []string{"--drain-secrets", loot}, "DRAIN_SECRETS", "environment"},
+		{nil, []string{"--metrics-token", loot}, "METRICS_TOKEN", "environment"},
+	})
+	for _, tt := range tests {
+		t.Run(fmt.Sprint(tt.env, tt.args), func(t *testing.T) {
+			_, err := read(t, tt.env, tt.args...)
+			if err == nil {
+				t.Fatal("is used")
+			}
+			var shown strings.Builder
+			if status := exitStatus(err, &shown); status != 2 {
+				t.Errorf("exit status %d", status)
+			}
+			text := shown.String()
+			named := strings.Contains(text, tt.names) || strings.Contains(text, "--"+strings.ToLower(strings.ReplaceAll(tt.names, "_", "-")))
+			if !named || !strings.Contains(text, tt.accepts) {
+				t.Errorf("%q does not name %s and %s", text, tt.names, tt.accepts)
+			}
+			if strings.Count(text, "\n") != 1 || strings.Contains(text, "\x1b") || len(text) > 500 {
+				t.Errorf("%q is not one clear line", text)
+			}
+			if strings.Contains(text, loot) {
+				t.Errorf("shows a secret: %q", text)
+			}
+		})
+	}
+}
+
+type badSetting struct {
+	env            settings
+	args           []string
+	names, accepts string
+}
+
+func TestSettingsThatLetEverybodyIn(t *testing.T) {
+	const secret = "a-secret-of-sixteen"
+	for _, env := range []settings{
+		{"LISTEN": ":80", "DRAIN_SECRETS": secret},
+		{"LISTEN": ":80", "DRAIN_SECRETS_FILE": "/etc/secrets"},
+		{"LISTEN": ":80", "ALLOW_ANONYMOUS": "true"},
+		{"LISTEN": "localhost:80"},
+		{"LISTEN": "127.5.5.5:80"},
+		{"LISTEN": "[::1]:80"},
+		{"PORT": "80", "ALLOW_ANONYMOUS": "yes"},
+	} {
+		if _, err := read(t, env); err != nil {
+			t.Errorf("%v: %v", env, err)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"--help", "--hold=x"}, {"--hold=x", "--help"}} {
+		var help, shown strings.Builder
+		_, err := readConfig(args, settings{"PPROF": "maybe", "LISTEN": "x"}.lookup, &help)
+		if !errors.Is(err, errHelp) || exitStatus(err, &shown) != 0 || shown.Len() > 0 {
+			t.Errorf("%v: %v, %q", args, err, shown.String())
+		}
+		for _, s := range everySetting {
+			if flag := "--" + strings.ToLower(strings.ReplaceAll(s.name, "_", "-")); !strings.Contains(help.String(), flag) {
+				t.Errorf("%v: %s is missing", args, flag)
+			}
+		}
+		text := strings.Join(strings.Fields(help.String()), " ")
+		for _, want := range []string{"--allow-anonymous", "DRAIN_SECRETS", "METRICS_TOKEN", "PORT",
+			"(default 127.0.0.1:8080)", "(default router)", "(default none)", "(default 3000)", "(default 950KB)", "(default 5ms)",
+			"(default 4 per broker)", "(default committed)", "(default 4200ms)", "(default 4MiB)", "(default 64MiB)", "(default listed)", "(default off)",
+			"(default: drain in the user's cache folder)", "(default 127.0.0.1:9092)", "(default 127.0.0.1:8081)", "(default info)"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%v: %q is missing", args, want)
+			}
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func TestBudget_boundsWhatIsTaken(t *testing.T) {
+	b := NewBudget(100)
+	if !b.TryAcquire(60) || b.TryAcquire(60) || b.Used() != 60 || b.Size() != 100 {
+		t.Fatalf("%d of %d used", b.Used(), b.Size())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	waited := make(chan error)
+	go func() { waited <- b.Acquire(ctx, 60) }()
+	cancel()
+	if err := <-waited; !errors.Is(err, context.Canceled) || b.Used() != 60 {
+		t.Fatalf("%v, %d used", err, b.Used())
+	}
+	go func() { waited <- b.Acquire(t.Context(), 60) }()
+	b.Release(60)
+	if err := <-waited; err != nil || b.Used() != 60 {
+		t.Fatalf("%v, %d used", err, b.Used())
+	}
+}
+
+// A broker that takes 2,000 bytes in one batch, and a batch that has more: it is
+// split until it fits, and only what can never fit is refused.
+func TestTooLarge_isSplitAndOnlyWhatNeverFitsIsRefused(t *testing.T) {
+	t.Parallel()
+	c := fake(t, kfake.SeedTopics(1, "other"))
+	if err := c.DeleteTopic(testTopic); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CreateTopic(testTopic, 1, map[string]string{"max.message.bytes": "2000"}); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, c.ListenAddrs(), options{}).known()
+	s.commits(0, "before", hold)
+	release := stalls(t, c, time.Hour, 0)
+	first := s.publish(0, record("first"))
+	var want []string
+	var neighbours []*Receipt
+	for i := range 20 {
+		value := fmt.Sprint(i, strings.Repeat(".", 200))
+		want = append(want, value)
+		neighbours = append(neighbours, s.publish(0, record(value)))
+		if i == 7 {
+			neighbours = append(neighbours, s.publish(0, record("beside"), record(strings.Repeat("x", 3000)), record("beside")))
+			want = append(want, "beside", "beside")
+		}
+	}
+	release()
+	refused := 0
+	for _, r := range append(neighbours, first) {
+		switch err := r.Wait(t.Context(), time.Now().Add(hold)); {
+		case errors.Is(err, ErrRefused):
+			refused++
+		case err != nil:
+			t.Error(err)
+		}
+	}
+	if refused != 1 {
+		t.Errorf("%d requests are refused, want 1", refused)
+	}
+	holds(t, c, 0, append([]string{"before", "first"}, want...)...)
+	s.is(1, "drain_records_total", "result=failed")
+	s.is(24, "drain_records_total", "result=committed")
+	if !s.log.says("Kafka refuses a record for its size") {
+		t.Error("the log does not say that a record is lost")
+	}
+	if used := s.cfg.Budget.Used(); used != 0 {
+		t.Errorf("%d bytes are still held", used)
+	}
+}
+
+func TestBudget_isBackWhenAllIsSettled(t *testing.T) {
+	t.Parallel()
+	c := fake(t)
+	n := 0
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: testTopic, Partitions: []int32{0, 1, 2, 3}, Err: kerr.MessageTooLarge, Count: -1,
+		When: func(kmsg.Request) bool { n++; return n%3 == 0 }})
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: testTopic, Partitions: []int32{0, 1, 2, 3}, Err: kerr.NotEnoughReplicas, Count: 5})
+	s := serve(t, c.ListenAddrs(), options{budget: 20_000, records: 10}).known() // senders wait for room
+	var load sync.WaitGroup
+	for sender := range 4 {
+		load.Go(func() {
+			for i := range 50 {
+				s.publish(uint64(i), Record{Key: []byte(fmt.Sprint(i)), Value: make([]byte, i*10)}, record("beside")).Forget()
+				_ = sender
+			}
+		})
+	}
+	load.Wait()
+	s.eventually(hold, "nothing is held", func() bool { return s.cfg.Budget.Used() == 0 })
+	committed, failed := s.metric("drain_records_total", "result=committed"), s.metric("drain_records_total", "result=failed")
+	if committed+failed != 400 || failed == 0 {
+		t.Errorf("%v committed, %v failed", committed, failed)
+	}
+}

@@ -1,0 +1,94 @@
+package publish
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// stalls makes a cluster keep the produce requests of some partitions for as long
+// as given, or until released; one with a record "late" for 400 ms anyway.
+func stalls(t *testing.T, c *kfake.Cluster, d time.Duration, partitions ...int32) (release func()) {
+	end := make(chan struct{})
+	release = func() {
+		select {
+		case <-end:
+		default:
+			close(end)
+		}
+	}
+	t.Cleanup(release)
+	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		p := req.(*kmsg.ProduceRequest).Topics[0].Partitions[0]
+		d := d
+		if bytes.Contains(p.Records, []byte("late")) {
+			d = 400 * time.Millisecond
+		} else if !slices.Contains(partitions, p.Partition) {
+			return nil, nil, false
+		}
+		c.SleepControl(func() {
+			select {
+			case <-end:
+			case <-time.After(d):
+			}
+		})
+		return nil, nil, false
+	})
+	return release
+}
+
+// As many partitions fall silent at once as there are clients, and more: the one
+// that does not may have to wait until each of them was tried once, but it is not
+// taken for slow itself.
+func TestSilentPartitions_harmNoOther(t *testing.T) {
+	for _, n := range []int32{4, 7} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			c := fake(t, kfake.SeedTopics(n+1, testTopic))
+			s := serve(t, c.ListenAddrs(), options{clients: 4}).known()
+			silent := make([]int32, n)
+			kept := make([]*Receipt, n)
+			for i := range silent {
+				silent[i] = int32(i)
+			}
+			release := stalls(t, c, time.Hour, silent...)
+			for i := range kept {
+				kept[i] = s.publish(uint64(i), record("kept"))
+			}
+			for i := 0; s.metric("drain_produce_retries_total", "reason=timeout") < float64(n); i++ {
+				s.commits(uint64(n), fmt.Sprint(i), hold)
+			}
+			s.commits(uint64(n), "late", time.Second)
+			for i := range 1000 {
+				s.commits(uint64(n), fmt.Sprint(i), 250*time.Millisecond)
+			}
+			release()
+			for _, r := range kept {
+				if err := r.Wait(t.Context(), time.Now().Add(30*time.Second)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func TestFailingPartition_harmsNoOther(t *testing.T) {
+	t.Parallel()
+	c := fake(t)
+	s := serve(t, c.ListenAddrs(), options{}).known()
+	fault := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: testTopic, Partitions: []int32{0}, Err: kerr.NotEnoughReplicas, Count: -1})
+	kept := s.publish(0, record("kept"))
+	for i := range 100 {
+		s.commits(1+uint64(i%3), fmt.Sprint(i), 300*time.Millisecond)
+	}
+	fault.Remove()
+	if err := kept.Wait(t.Context(), time.Now().Add(hold)); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,169 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func TestSlowBroker_commitsWithinTheHold(t *testing.T) {
+	for _, by := range []time.Duration{300 * time.Millisecond, 2 * time.Second} {
+		t.Run(by.String(), func(t *testing.T) {
+			t.Parallel()
+			c := fake(t)
+			c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+				c.SleepControl(func() { time.Sleep(by) })
+				return nil, nil, false
+			})
+			s := serve(t, c.ListenAddrs(), options{}).known()
+			s.commits(0, "first", hold)
+			s.commits(0, "second", by+300*time.Millisecond) // the attempt's limit is longer by now
+			holds(t, c, 0, "first", "second")
+		})
+	}
+}
+
+func TestBrokerAway_getsAllWhenItIsBack(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := fake(t, kfake.DataDir(dir))
+	addr := c.ListenAddrs()[0]
+	s := serve(t, []string{addr}, options{stuck: time.Second}).known()
+	s.commits(0, "before", hold)
+	s.eventually(time.Second, "ready", func() bool { return s.Ready() == nil })
+	c.Close()
+	given := s.publish(0, numbered("meanwhile", 3)...)
+	waiting := s.publish(0, record("waiting"))
+	if err := given.Wait(t.Context(), time.Now().Add(2*time.Second)); !errors.Is(err, ErrUncommitted) {
+		t.Errorf("answered %v by a broker that is away", err)
+	}
+	if err := s.Ready(); err == nil {
+		t.Error("ready while the broker is away")
+	}
+	c = fake(t, kfake.DataDir(dir), kfake.Ports(portOf(addr)))
+	if err := waiting.Wait(t.Context(), time.Now().Add(2200*time.Millisecond)); err != nil {
+		t.Errorf("%v\n%s", err, s.log)
+	}
+	s.eventually(2*watchEvery, "ready again", func() bool { return s.Ready() == nil })
+	holds(t, c, 0, "before", "meanwhile-0", "meanwhile-1", "meanwhile-2", "waiting")
+	s.is(3, "drain_recovered_total")
+	s.is(5, "drain_records_total", "result=committed")
+}
+
+func TestBrokerThatComesLater_isTakenUp(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	s := serve(t, []string{fmt.Sprintf("127.0.0.1:%d", port)}, options{})
+	s.eventually(time.Second, "the log says where nobody is", func() bool {
+		return s.log.says(fmt.Sprintf("127.0.0.1:%d", port)) && s.log.says("connection refused")
+	})
+	if err := s.Ready(); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("Ready says %v", err)
+	}
+	if err := s.add(NewReceipt(), 0, record("too early")); !errors.Is(err, ErrNoTopic) {
+		t.Errorf("Publish says %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := s.Await(ctx); !errors.Is(err, ErrNoTopic) {
+		t.Errorf("Await says %v", err)
+	}
+	fake(t, kfake.Ports(port))
+	s.known().commits(0, "in time", hold)
+	s.eventually(2*watchEvery, "ready", func() bool { return s.Ready() == nil })
+}
+
+func freePort(t *testing.T) int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return portOf(l.Addr().String())
+}
+
+// It accepts connections and says nothing on them, from the start.
+func TestSilentBroker_isSaid(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := serve(t, []string{l.Addr().String()}, options{})
+	s.eventually(2*watchTimeout, "Ready says why", func() bool {
+		err := s.Ready()
+		return errors.Is(err, context.DeadlineExceeded) && strings.Contains(err.Error(), l.Addr().String())
+	})
+	began := time.Now()
+	if err := s.Shutdown(t.Context()); err != nil || time.Since(began) > time.Second {
+		t.Errorf("stopped with %v after %s", err, time.Since(began))
+	}
+}
+
+func TestBrokerFallenSilent_boundsEveryWaitAndRecovers(t *testing.T) {
+	t.Parallel()
+	wire := new(wire)
+	c := fake(t, kfake.ListenFn(wire.listen))
+	s := serve(t, c.ListenAddrs(), options{stuck: time.Second}).known()
+	s.commits(0, "before", hold)
+	speak := wire.silence(t, everyKey)
+	given := s.publish(0, record("given up"))
+	began := time.Now()
+	if err := given.Wait(t.Context(), began.Add(2*time.Second)); !errors.Is(err, ErrUncommitted) {
+		t.Errorf("answered %v by a silent broker", err)
+	}
+	s.eventually(2*watchEvery+watchTimeout, "Ready says why", func() bool {
+		return errors.Is(s.Ready(), context.DeadlineExceeded)
+	})
+	speak()
+	s.commits(0, "after", hold)
+	s.eventually(2*watchEvery, "ready again", func() bool { return s.Ready() == nil })
+	holds(t, c, 0, "before", "given up", "after")
+	s.is(1, "drain_recovered_total")
+}
+
+// A partition that is stuck is named, though the broker answers.
+func TestStuckPartition_isNamed(t *testing.T) {
+	t.Parallel()
+	c := fake(t)
+	s := serve(t, c.ListenAddrs(), options{stuck: 100 * time.Millisecond}).known()
+	release := stalls(t, c, time.Hour, 2)
+	s.publish(2, record("stuck"))
+	s.eventually(time.Second, "Ready names it", func() bool {
+		err := s.Ready()
+		return err != nil && strings.Contains(err.Error(), "topic router, partition 2: the oldest batch")
+	})
+	release()
+	s.eventually(2*hold, "ready again", func() bool { return s.Ready() == nil })
+}
+
+// Four partitions hold records for a broker that refuses connections.
+func TestDeadBroker_isNotStormed(t *testing.T) {
+	t.Parallel()
+	c := fake(t)
+	var dials atomic.Int64
+	s := serve(t, c.ListenAddrs(), options{dials: &dials}).known()
+	for id := range uint64(4) {
+		s.commits(id, "before", hold)
+	}
+	c.Close()
+	for id := range uint64(4) {
+		s.publish(id, record("kept"))
+	}
+	before := dials.Load()
+	<-time.After(3 * time.Second)
+	if n := dials.Load() - before; n > 60 {
+		t.Errorf("%d connections were tried in 3 s", n)
+	} else {
+		t.Logf("%d connections were tried in 3 s", n)
+	}
+}
