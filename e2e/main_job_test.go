@@ -55,6 +55,17 @@ func TestCapturedFrameReachesARealKafka(t *testing.T) {
 	if got := strings.Split(strings.TrimSpace(out), "\n"); !slices.Equal(got, want) {
 		t.Errorf("Java's consumer reads\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+	for name, value := range map[string]string{
+		`drain_messages_total{kind="router"}`:                           "8",
+		`drain_messages_total{kind="other"}`:                            "7",
+		`drain_records_total{result="committed",topic="` + topic + `"}`: "8",
+		`drain_lost_upstream_total{code="L10"}`:                         "1",
+		`drain_inflight_bytes`:                                          "0",
+	} {
+		if got := s.metric(name); got != value {
+			t.Errorf("%s is %s, want %s", name, got, value)
+		}
+	}
 	if status := s.stop(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}

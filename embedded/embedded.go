@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -26,9 +27,15 @@ type Config struct {
 	Dir string
 	// Listen is its address; port 0 chooses one.
 	Listen string
-	// Topics are made when they are missing, each with Partitions partitions.
+	// Topics are made when they are missing, each with Partitions partitions, and
+	// keep the newest Keep bytes of their records, for a week at most; all of them
+	// when Keep is 0. kfake reads its whole folder at a start, so Keep bounds that
+	// too.
 	Topics     []string
 	Partitions int
+	Keep       int64
+	// KeepEvery is how often what is over Keep is deleted, 0 for never.
+	KeepEvery time.Duration
 }
 
 // Broker is a running broker.
@@ -36,6 +43,8 @@ type Broker struct {
 	cluster *kfake.Cluster
 	lock    *flock.Flock
 	addr    string
+	stop    chan struct{} // closed to end retain
+	retired sync.WaitGroup
 }
 
 // Start starts a broker and makes its topics. The errors say what is taken or
@@ -65,14 +74,13 @@ func start(ctx context.Context, cfg Config, dir string) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for the embedded broker on %s: %w: set BROKER_LISTEN to a free address, or KAFKA_URL to the broker that is there", cfg.Listen, err)
 	}
-	b := &Broker{addr: listener.Addr().String()}
+	b := &Broker{addr: listener.Addr().String(), stop: make(chan struct{})}
 	port, _ := strconv.Atoi(portOf(b.addr))
 	b.cluster, err = kfake.NewCluster(
 		kfake.Ports(port),
 		kfake.ListenFn(func(string, string) (net.Listener, error) { return listener, nil }),
 		kfake.DataDir(dir),
 		kfake.ClusterID("drain-embedded"),
-		kfake.SeedTopics(int32(cfg.Partitions), cfg.Topics...),
 	)
 	if err != nil {
 		listener.Close()
@@ -86,7 +94,27 @@ func start(ctx context.Context, cfg Config, dir string) (*Broker, error) {
 		b.cluster.Close()
 		return nil, err
 	}
+	if cfg.KeepEvery > 0 {
+		b.retired.Go(func() { b.retain(cfg.KeepEvery) })
+	}
 	return b, nil
+}
+
+// keepTime is the age at which records go.
+const keepTime = 7 * 24 * time.Hour
+
+// retain has what is over the topics' retention deleted, until stop is closed.
+func (b *Broker) retain(every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.stop:
+			return
+		case <-tick.C:
+			b.cluster.ApplyRetention()
+		}
+	}
 }
 
 // makeTopics makes the topics that a folder from an earlier start lacks: kfake
@@ -97,9 +125,17 @@ func (b *Broker) makeTopics(ctx context.Context, cfg Config) error {
 	transport := &kafka.Transport{}
 	defer transport.CloseIdleConnections()
 	client := &kafka.Client{Addr: kafka.TCP(b.addr), Transport: transport}
+	bytes := int64(-1)
+	if cfg.Keep > 0 {
+		bytes = cfg.Keep / int64(cfg.Partitions)
+	}
 	req := &kafka.CreateTopicsRequest{}
 	for _, name := range cfg.Topics {
-		req.Topics = append(req.Topics, kafka.TopicConfig{Topic: name, NumPartitions: cfg.Partitions, ReplicationFactor: 1})
+		req.Topics = append(req.Topics, kafka.TopicConfig{Topic: name, NumPartitions: cfg.Partitions, ReplicationFactor: 1,
+			ConfigEntries: []kafka.ConfigEntry{
+				{ConfigName: "retention.bytes", ConfigValue: strconv.FormatInt(bytes, 10)},
+				{ConfigName: "retention.ms", ConfigValue: strconv.FormatInt(keepTime.Milliseconds(), 10)},
+			}})
 	}
 	res, err := client.CreateTopics(ctx, req)
 	if err != nil {
@@ -118,6 +154,8 @@ func (b *Broker) Addr() string { return b.addr }
 
 // Close ends the broker, with what it holds on disk.
 func (b *Broker) Close() {
+	close(b.stop)
+	b.retired.Wait()
 	b.cluster.Close()
 	b.lock.Unlock()
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 )
@@ -185,5 +186,24 @@ func TestCommittedOffsetsSurviveARestart(t *testing.T) {
 	write(t, b, "router", "two")
 	if got := read(t, b, "router", 1, kgo.ConsumerGroup("g")); len(got) != 1 || got[0] != "two" {
 		t.Errorf("%v", got)
+	}
+}
+
+func TestOldRecordsGoWhenATopicHoldsMoreThanItKeeps(t *testing.T) {
+	cfg := config(t, "router")
+	cfg.Partitions, cfg.Keep, cfg.KeepEvery = 1, 10_000, 10*time.Millisecond
+	b := open(t, cfg)
+	defer b.Close()
+	c, ctx := client(t, b)
+	for range 100 {
+		must(t, c.ProduceSync(ctx, &kgo.Record{Topic: "router", Value: make([]byte, 1000)}).FirstErr())
+	}
+	admin := kadm.NewClient(c)
+	for {
+		starts, err := admin.ListStartOffsets(ctx, "router")
+		must(t, err)
+		if first, ok := starts.Lookup("router", 0); ok && first.Offset >= 85 && first.Offset < 100 {
+			return
+		}
 	}
 }

@@ -258,7 +258,7 @@ func TestTopicMade_isFound(t *testing.T) {
 	if err := c.CreateTopic(testTopic, 4, nil); err != nil {
 		t.Fatal(err)
 	}
-	s.known()
+	s.eventually(watchEvery/2, "the topic is known", s.Known)
 	s.commits(0, "in time", hold)
 	s.eventually(time.Second, "ready", func() bool { return s.Ready() == nil })
 }

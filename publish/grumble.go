@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// grumble keeps the log readable while Kafka fails: the first failure of a
-// partition is told, then one line every grumbleEvery, then its recovery.
+// grumble keeps the log readable while Kafka fails: the first failure is told, then
+// one line every grumbleEvery with how many partitions fail, then the recovery.
 type grumble struct {
 	mu      sync.Mutex // guards the following
 	failing map[*partition]time.Time

@@ -86,7 +86,7 @@ func TestPartition(t *testing.T) {
 			pt.put(1, 50)
 			time.Sleep(cfg.BatchDelay - 1)
 			pt.put(1, 50)
-			time.Sleep(1)
+			time.Sleep(1 * time.Nanosecond)
 			is(pt.next(), "2 by delay")
 		},
 		"waiting splits no batch": func(pt *partition, is func(got, want string)) {

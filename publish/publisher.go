@@ -25,8 +25,8 @@ type Config struct {
 	// Topics are the names of the topics that are written to; Publish takes a
 	// topic's index in it.
 	Topics []string
-	// A batch is sealed at BatchRecords records, at BatchBytes bytes, or when
-	// its first record is BatchDelay old.
+	// A batch is sealed at BatchRecords records, at BatchBytes bytes, or when its
+	// turn comes; one that has waited for BatchDelay then counts as sealed by it.
 	BatchRecords int
 	BatchBytes   int
 	BatchDelay   time.Duration

@@ -161,7 +161,7 @@ func (p *Publisher) Ready() error {
 	case p.unready.Load(), p.stopping.Load():
 		return ErrStopping
 	case !asked:
-		return errors.New("Kafka has not been asked yet")
+		return errors.New("no answer from Kafka yet")
 	case err != nil:
 		return err
 	}

@@ -35,7 +35,7 @@ type flags struct {
 	KafkaKey         string  `default:"none" help:"Record key: none, drain, app, host, path, dyno or request_id."`
 	BatchRecords     string  `default:"3000" help:"A batch is sent at this many records,"`
 	BatchBytes       string  `default:"950KB" help:"at this size,"`
-	BatchDelay       string  `default:"5ms" help:"or when its first record is this old; at once when its partition has nothing under way."`
+	BatchDelay       string  `default:"5ms" help:"or when its first record is this old, as soon as the batch before it is done; at once when its partition has nothing under way."`
 	PoolSize         string  `help:"Most produce requests under way. (default 4 per broker)"`
 	Ack              string  `name:"ack" default:"committed" help:"committed: 200 when Kafka has every record; queued: 200 as soon as they are in memory."`
 	Hold             string  `default:"4200ms" help:"Longest time a request is held for room and for the commit before 503."`

@@ -27,7 +27,7 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 	options := &slog.HandlerOptions{Level: l}
 	switch format {
 	case "text":
-		return slog.New(tint.NewHandler(w, &tint.Options{Level: l, TimeFormat: "15:04:05.000",
+		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: l, TimeFormat: "15:04:05.000",
 			NoColor: !isFile || !isatty.IsTerminal(file.Fd())}))
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, options))

@@ -108,7 +108,8 @@ func run(ctx context.Context, args []string, env environ) error {
 	kafkaAt := cluster.Config{Addresses: cfg.kafka, Topics: cfg.topics()}
 	if cfg.kafka == nil {
 		broker, err := embedded.Start(ctx, embedded.Config{
-			Dir: cfg.dataDir, Listen: cfg.brokerListen, Topics: cfg.topics(), Partitions: embeddedPartitions})
+			Dir: cfg.dataDir, Listen: cfg.brokerListen, Topics: cfg.topics(),
+			Partitions: embeddedPartitions, Keep: embeddedKeep, KeepEvery: 10 * time.Second})
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return nil // stopped before it began
@@ -178,8 +179,11 @@ func run(ctx context.Context, args []string, env environ) error {
 	return parts.Wait()
 }
 
-// embeddedPartitions is how many partitions the embedded broker's topics have.
-const embeddedPartitions = 8
+// What a topic of the embedded broker has: partitions, and bytes that it keeps.
+const (
+	embeddedPartitions = 8
+	embeddedKeep       = 1 << 30
+)
 
 func (c *config) topics() []string {
 	if c.logsTopic == "" {
