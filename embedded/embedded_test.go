@@ -194,7 +194,7 @@ func TestOldRecordsGoWhenATopicHoldsMoreThanItKeeps(t *testing.T) {
 	cfg.Partitions, cfg.Keep, cfg.KeepEvery = 1, 10_000, 10*time.Millisecond
 	b := open(t, cfg)
 	defer b.Close()
-	c, ctx := client(t, b)
+	c, ctx := client(t, b, kgo.ProducerBatchCompression(kgo.NoCompression()))
 	for range 100 {
 		must(t, c.ProduceSync(ctx, &kgo.Record{Topic: "router", Value: make([]byte, 1000)}).FirstErr())
 	}

@@ -188,7 +188,7 @@ const readStep = 32 << 10
 func (in *intake) readAll(dst []byte, src io.Reader, limit int) ([]byte, error) {
 	base := len(in.body)
 	for {
-		room := len(dst) + min(max(firstRoom, len(dst)), readStep)
+		room := len(dst) + min(max(firstRoom/in.budget.weight, len(dst)), readStep)
 		if err := in.budget.growFor(base + in.budget.weight*room); err != nil {
 			return dst, err
 		}

@@ -46,7 +46,7 @@ func TestTooLarge_isSplitAndOnlyWhatNeverFitsIsRefused(t *testing.T) {
 	}
 	s := serve(t, c.ListenAddrs(), options{}).known()
 	s.commits(0, "before", hold)
-	release := stalls(t, c, time.Hour, 0)
+	release := stall(t, c, 0)
 	first := s.publish(0, record("first"))
 	var want []string
 	var neighbours []*Receipt
@@ -92,11 +92,10 @@ func TestBudget_isBackWhenAllIsSettled(t *testing.T) {
 	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: testTopic, Partitions: []int32{0, 1, 2, 3}, Err: kerr.NotEnoughReplicas, Count: 5})
 	s := serve(t, c.ListenAddrs(), options{budget: 20_000, records: 10}).known() // senders wait for room
 	var load sync.WaitGroup
-	for sender := range 4 {
+	for range 4 {
 		load.Go(func() {
 			for i := range 50 {
 				s.publish(uint64(i), Record{Key: []byte(fmt.Sprint(i)), Value: make([]byte, i*10)}, record("beside")).Forget()
-				_ = sender
 			}
 		})
 	}

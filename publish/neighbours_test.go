@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,32 +13,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// stalls makes a cluster keep the produce requests of some partitions for as long
-// as given, or until released; one with a record "late" for 400 ms anyway.
-func stalls(t *testing.T, c *kfake.Cluster, d time.Duration, partitions ...int32) (release func()) {
+// stall makes a cluster keep the produce requests of some partitions until they are
+// released; one with a record "late" takes 400 ms, whatever its partition.
+func stall(t *testing.T, c *kfake.Cluster, partitions ...int32) (release func()) {
 	end := make(chan struct{})
-	release = func() {
-		select {
-		case <-end:
-		default:
-			close(end)
-		}
-	}
+	release = sync.OnceFunc(func() { close(end) })
 	t.Cleanup(release)
 	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		p := req.(*kmsg.ProduceRequest).Topics[0].Partitions[0]
-		d := d
-		if bytes.Contains(p.Records, []byte("late")) {
-			d = 400 * time.Millisecond
-		} else if !slices.Contains(partitions, p.Partition) {
-			return nil, nil, false
+		switch {
+		case bytes.Contains(p.Records, []byte("late")):
+			c.SleepControl(func() { time.Sleep(400 * time.Millisecond) })
+		case slices.Contains(partitions, p.Partition):
+			c.SleepControl(func() { <-end })
 		}
-		c.SleepControl(func() {
-			select {
-			case <-end:
-			case <-time.After(d):
-			}
-		})
 		return nil, nil, false
 	})
 	return release
@@ -57,7 +46,7 @@ func TestSilentPartitions_harmNoOther(t *testing.T) {
 			for i := range silent {
 				silent[i] = int32(i)
 			}
-			release := stalls(t, c, time.Hour, silent...)
+			release := stall(t, c, silent...)
 			for i := range kept {
 				kept[i] = s.publish(uint64(i), record("kept"))
 			}

@@ -136,7 +136,7 @@ func TestStuckPartition_isNamed(t *testing.T) {
 	t.Parallel()
 	c := fake(t)
 	s := serve(t, c.ListenAddrs(), options{stuck: 100 * time.Millisecond}).known()
-	release := stalls(t, c, time.Hour, 2)
+	release := stall(t, c, 2)
 	s.publish(2, record("stuck"))
 	s.eventually(time.Second, "Ready names it", func() bool {
 		err := s.Ready()
