@@ -210,9 +210,19 @@ func curl(t *testing.T, url, file string, args ...string) string {
 	return string(out)
 }
 
-// consume reads n records of a topic with franz-go's client, and checks for a
-// moment that there are no more.
+// consume reads the n records that a topic holds with franz-go's client, and checks
+// for a moment that there are no more.
 func consume(t *testing.T, brokers, topic string, n int) []*kgo.Record {
+	t.Helper()
+	records := consumeAll(t, brokers, topic, n)
+	if len(records) != n {
+		t.Fatalf("topic %s holds %d records, want %d", topic, len(records), n)
+	}
+	return records
+}
+
+// consumeAll reads a topic that should hold n records at least.
+func consumeAll(t *testing.T, brokers, topic string, n int) []*kgo.Record {
 	t.Helper()
 	brokers = strings.TrimPrefix(brokers, "kafka://")
 	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(brokers, ",")...), kgo.ConsumeTopics(topic),
@@ -233,11 +243,7 @@ func consume(t *testing.T, brokers, topic string, n int) []*kgo.Record {
 	}
 	more, stop := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer stop()
-	records = append(records, client.PollFetches(more).Records()...)
-	if len(records) != n {
-		t.Fatalf("topic %s holds %d records, want %d", topic, len(records), n)
-	}
-	return records
+	return append(records, client.PollFetches(more).Records()...)
 }
 
 // freePort is a port that nobody listens on now.

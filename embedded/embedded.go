@@ -58,7 +58,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if ok, err := lock.TryLock(); err != nil {
 		return nil, fmt.Errorf("lock the broker's folder %s: %w: set DATA_DIR to one that can be written", cfg.Dir, err)
 	} else if !ok {
-		return nil, fmt.Errorf("the broker's folder %s is in use by another drain: end it, or set DATA_DIR and BROKER_LISTEN", cfg.Dir)
+		return nil, fmt.Errorf("the broker's folder %s is in use by another drain: end it, or set DATA_DIR to another folder", cfg.Dir)
 	}
 	b, err := start(ctx, cfg, dir)
 	if err != nil {

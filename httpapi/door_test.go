@@ -96,7 +96,7 @@ type door struct {
 func open(t testing.TB, change ...func(*setup)) *door {
 	t.Helper()
 	s := setup{inflight: 64 << 20, partitions: 3, Config: Config{
-		Hold: 4 * time.Second, MaxBody: 4 << 20, MaxRecord: 900_000,
+		Hold: 20 * time.Second, MaxBody: 4 << 20, MaxRecord: 900_000,
 		Redactor: router.NewRedactor(router.RedactListed, router.FwdKeep, nil),
 	}}
 	for _, c := range change {

@@ -82,7 +82,7 @@ func TestTheMetricsOfTheContract(t *testing.T) {
 // duplicate, whatever became of other frames.
 func TestTheMetricsAddUpAtRest(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(s *setup) { s.secrets, s.MaxBody, s.Hold = secret, 64<<10, 200*time.Millisecond })
+	d := open(t, func(s *setup) { s.secrets, s.MaxBody, s.Hold = secret, 64<<10, 500*time.Millisecond })
 	auth := "Authorization: Bearer " + secret
 	d.everything()
 	fault := d.refuseProduce()

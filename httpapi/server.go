@@ -6,6 +6,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -204,7 +205,7 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 		ctx, cancel := context.WithDeadline(r.Context(), frame.deadline)
 		defer cancel()
 		if err := s.cfg.Publisher.Await(ctx); err != nil {
-			return frame, err
+			return frame, fmt.Errorf("%w: %v", err, s.cfg.Publisher.Ready())
 		}
 	}
 	receipt := publish.NewReceipt()

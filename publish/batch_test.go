@@ -163,7 +163,7 @@ func TestBatches_areTakenByABroker(t *testing.T) {
 			r.Value = r.Value[:min(len(r.Value), 9000)]
 			missing[identity(r.Key, r.Value)]++
 		}
-		if err := s.publish(0, records...).Wait(s.t.Context(), time.Now().Add(hold)); err != nil {
+		if err := s.publish(0, records...).Wait(s.t.Context(), time.Now().Add(soon)); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -159,7 +159,7 @@ func BenchmarkPublishAgainstWriter(b *testing.B) {
 		what()
 		return cpu() - before
 	}
-	const calls = 5000
+	const calls = 20_000
 	var ours, theirs time.Duration
 	for b.Loop() {
 		ours += measure(func() { publishCalls(s, values, calls) })

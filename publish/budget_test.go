@@ -62,7 +62,7 @@ func TestTooLarge_isSplitAndOnlyWhatNeverFitsIsRefused(t *testing.T) {
 	release()
 	refused := 0
 	for _, r := range append(neighbours, first) {
-		switch err := r.Wait(t.Context(), time.Now().Add(hold)); {
+		switch err := r.Wait(t.Context(), time.Now().Add(soon)); {
 		case errors.Is(err, ErrRefused):
 			refused++
 		case err != nil:
@@ -100,7 +100,7 @@ func TestBudget_isBackWhenAllIsSettled(t *testing.T) {
 		})
 	}
 	load.Wait()
-	s.eventually(hold, "nothing is held", func() bool { return s.cfg.Budget.Used() == 0 })
+	s.eventually(soon, "nothing is held", func() bool { return s.cfg.Budget.Used() == 0 })
 	committed, failed := s.metric("drain_records_total", "result=committed"), s.metric("drain_records_total", "result=failed")
 	if committed+failed != 400 || failed == 0 {
 		t.Errorf("%v committed, %v failed", committed, failed)

@@ -66,7 +66,7 @@ func TestSequence_beginsAgainAtItsEnd(t *testing.T) {
 	s.commits(0, "first", hold)
 	pt := s.topics[0].all()[0]
 	pt.sequence = math.MaxInt32 - 1
-	if err := s.publish(0, numbered("x", 5)...).Wait(t.Context(), time.Now().Add(hold)); err != nil {
+	if err := s.publish(0, numbered("x", 5)...).Wait(t.Context(), time.Now().Add(soon)); err != nil {
 		t.Fatal(err)
 	}
 	if pt.sequence != 3 {
@@ -173,7 +173,7 @@ func TestLeaderMoves_isFoundWithTheSecondAttempt(t *testing.T) {
 			receipts = append(receipts, s.publish(id, record("all clients are used")))
 		}
 		for _, r := range receipts {
-			if err := r.Wait(t.Context(), time.Now().Add(hold)); err != nil {
+			if err := r.Wait(t.Context(), time.Now().Add(soon)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -197,12 +197,12 @@ func TestPartitionWithoutLeader_waitsAndHarmsNoOther(t *testing.T) {
 	s.commits(0, "before", hold)
 	found := leaderless(t, c, 0)
 	receipt := s.publish(0, record("meanwhile"))
-	s.eventually(2*time.Second, "no leader", func() bool {
+	s.eventually(soon, "no leader", func() bool {
 		return s.metric("drain_produce_retries_total", "reason=no_leader") >= 2
 	})
-	s.commits(1, "neighbour", 200*time.Millisecond)
+	s.commits(1, "neighbour", time.Second)
 	found()
-	if err := receipt.Wait(t.Context(), time.Now().Add(hold)); err != nil {
+	if err := receipt.Wait(t.Context(), time.Now().Add(soon)); err != nil {
 		t.Error(err, s.log)
 	}
 	holds(t, c, 0, "before", "meanwhile")
@@ -247,7 +247,7 @@ func TestTopicMade_isFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := serve(t, c.ListenAddrs(), options{})
-	s.eventually(time.Second, "the missing topic is said", func() bool { return s.log.says("make the topic router") })
+	s.eventually(noticed, "the missing topic is said", func() bool { return s.log.says("make the topic router") })
 	var missing *TopicError
 	if err := s.Ready(); !errors.As(err, &missing) || missing.Topic != testTopic {
 		t.Errorf("Ready says %v", err)
@@ -258,9 +258,9 @@ func TestTopicMade_isFound(t *testing.T) {
 	if err := c.CreateTopic(testTopic, 4, nil); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually(watchEvery/2, "the topic is known", s.Known)
+	s.eventually(watchEvery*9/10, "the topic is known", s.Known)
 	s.commits(0, "in time", hold)
-	s.eventually(time.Second, "ready", func() bool { return s.Ready() == nil })
+	s.eventually(noticed, "ready", func() bool { return s.Ready() == nil })
 }
 
 // The race detector judges: a request that was given up may be read from

@@ -49,7 +49,7 @@ func TestMemory_ofWhatIsHeldIsLittleMoreThanItself(t *testing.T) {
 				t.Errorf("1 MB of records takes %.2f MB", times)
 			}
 			end()
-			s.eventually(2*hold, "all is stored", func() bool { return s.cfg.Budget.Used() == 0 })
+			s.eventually(soon, "all is stored", func() bool { return s.cfg.Budget.Used() == 0 })
 		})
 	}
 }

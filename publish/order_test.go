@@ -111,7 +111,7 @@ func TestMorePartitions_areUsedAndLoseNothing(t *testing.T) {
 		})
 	}
 	grow(t, c, 12)
-	s.eventually(2*watchEvery, "the new partitions are known", func() bool { return len(s.topics[0].all()) == 12 })
+	s.eventually(noticed, "the new partitions are known", func() bool { return len(s.topics[0].all()) == 12 })
 	close(done)
 	load.Wait()
 	for id := range uint64(12) {

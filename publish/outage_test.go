@@ -25,7 +25,7 @@ func TestSlowBroker_commitsWithinTheHold(t *testing.T) {
 			})
 			s := serve(t, c.ListenAddrs(), options{}).known()
 			s.commits(0, "first", hold)
-			s.commits(0, "second", by+300*time.Millisecond) // the attempt's limit is longer by now
+			s.commits(0, "second", by+800*time.Millisecond) // the attempt's limit is longer by now
 			holds(t, c, 0, "first", "second")
 		})
 	}
@@ -38,7 +38,7 @@ func TestBrokerAway_getsAllWhenItIsBack(t *testing.T) {
 	addr := c.ListenAddrs()[0]
 	s := serve(t, []string{addr}, options{stuck: time.Second}).known()
 	s.commits(0, "before", hold)
-	s.eventually(time.Second, "ready", func() bool { return s.Ready() == nil })
+	s.eventually(noticed, "ready", func() bool { return s.Ready() == nil })
 	c.Close()
 	given := s.publish(0, numbered("meanwhile", 3)...)
 	waiting := s.publish(0, record("waiting"))
@@ -49,10 +49,10 @@ func TestBrokerAway_getsAllWhenItIsBack(t *testing.T) {
 		t.Error("ready while the broker is away")
 	}
 	c = fake(t, kfake.DataDir(dir), kfake.Ports(portOf(addr)))
-	if err := waiting.Wait(t.Context(), time.Now().Add(2200*time.Millisecond)); err != nil {
-		t.Errorf("%v\n%s", err, s.log)
+	if took, err := s.wait(waiting); err != nil || took > 2*maxBackoff {
+		t.Errorf("%v after %s\n%s", err, took, s.log)
 	}
-	s.eventually(2*watchEvery, "ready again", func() bool { return s.Ready() == nil })
+	s.eventually(noticed, "ready again", func() bool { return s.Ready() == nil })
 	holds(t, c, 0, "before", "meanwhile-0", "meanwhile-1", "meanwhile-2", "waiting")
 	s.is(3, "drain_recovered_total")
 	s.is(5, "drain_records_total", "result=committed")
@@ -62,7 +62,7 @@ func TestBrokerThatComesLater_isTakenUp(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
 	s := serve(t, []string{fmt.Sprintf("127.0.0.1:%d", port)}, options{})
-	s.eventually(time.Second, "the log says where nobody is", func() bool {
+	s.eventually(noticed, "the log says where nobody is", func() bool {
 		return s.log.says(fmt.Sprintf("127.0.0.1:%d", port)) && s.log.says("connection refused")
 	})
 	if err := s.Ready(); err == nil || !strings.Contains(err.Error(), "connection refused") {
@@ -78,7 +78,7 @@ func TestBrokerThatComesLater_isTakenUp(t *testing.T) {
 	}
 	fake(t, kfake.Ports(port))
 	s.known().commits(0, "in time", hold)
-	s.eventually(2*watchEvery, "ready", func() bool { return s.Ready() == nil })
+	s.eventually(noticed, "ready", func() bool { return s.Ready() == nil })
 }
 
 func freePort(t *testing.T) int {
@@ -99,7 +99,7 @@ func TestSilentBroker_isSaid(t *testing.T) {
 	}
 	defer l.Close()
 	s := serve(t, []string{l.Addr().String()}, options{})
-	s.eventually(2*watchTimeout, "Ready says why", func() bool {
+	s.eventually(noticed, "Ready says why", func() bool {
 		err := s.Ready()
 		return errors.Is(err, context.DeadlineExceeded) && strings.Contains(err.Error(), l.Addr().String())
 	})
@@ -121,12 +121,12 @@ func TestBrokerFallenSilent_boundsEveryWaitAndRecovers(t *testing.T) {
 	if err := given.Wait(t.Context(), began.Add(2*time.Second)); !errors.Is(err, ErrUncommitted) {
 		t.Errorf("answered %v by a silent broker", err)
 	}
-	s.eventually(2*watchEvery+watchTimeout, "Ready says why", func() bool {
+	s.eventually(noticed, "Ready says why", func() bool {
 		return errors.Is(s.Ready(), context.DeadlineExceeded)
 	})
 	speak()
 	s.commits(0, "after", hold)
-	s.eventually(2*watchEvery, "ready again", func() bool { return s.Ready() == nil })
+	s.eventually(noticed, "ready again", func() bool { return s.Ready() == nil })
 	holds(t, c, 0, "before", "given up", "after")
 	s.is(1, "drain_recovered_total")
 }
@@ -138,12 +138,12 @@ func TestStuckPartition_isNamed(t *testing.T) {
 	s := serve(t, c.ListenAddrs(), options{stuck: 100 * time.Millisecond}).known()
 	release := stall(t, c, 2)
 	s.publish(2, record("stuck"))
-	s.eventually(time.Second, "Ready names it", func() bool {
+	s.eventually(noticed, "Ready names it", func() bool {
 		err := s.Ready()
 		return err != nil && strings.Contains(err.Error(), "topic router, partition 2: the oldest batch")
 	})
 	release()
-	s.eventually(2*hold, "ready again", func() bool { return s.Ready() == nil })
+	s.eventually(soon, "ready again", func() bool { return s.Ready() == nil })
 }
 
 // Four partitions hold records for a broker that refuses connections.

@@ -46,7 +46,7 @@ func TestRefusedUntilMended_isKeptAndSaid(t *testing.T) {
 			}
 			fault.Remove()
 			s.commits(0, "after", hold)
-			s.eventually(2*watchEvery, "ready again", func() bool { return s.Ready() == nil })
+			s.eventually(noticed, "ready again", func() bool { return s.Ready() == nil })
 			holds(t, c, 0, "given up", "after")
 			s.is(1, "drain_recovered_total")
 			s.is(0, "drain_records_total", "result=failed")
@@ -59,13 +59,13 @@ func TestTopicForbidden_isSaidByReadiness(t *testing.T) {
 	c := fake(t)
 	fault := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: testTopic, Err: kerr.TopicAuthorizationFailed, Count: -1})
 	s := serve(t, c.ListenAddrs(), options{})
-	s.eventually(time.Second, "Ready says what to do", func() bool {
+	s.eventually(noticed, "Ready says what to do", func() bool {
 		err := s.Ready()
 		return err != nil && strings.Contains(err.Error(), "allow this user to write to the topic router")
 	})
 	fault.Remove()
 	s.known().commits(0, "allowed", hold)
-	s.eventually(2*watchEvery, "ready", func() bool { return s.Ready() == nil })
+	s.eventually(noticed, "ready", func() bool { return s.Ready() == nil })
 }
 
 // Id -1 is how a broker says that it does not know what was asked: batches under it
@@ -81,7 +81,7 @@ func TestBrokerWithoutProducerIds_isNotWrittenTo(t *testing.T) {
 	})
 	s := serve(t, c.ListenAddrs(), options{}).known()
 	s.publish(0, record("kept"))
-	s.eventually(time.Second, "it is said", func() bool {
+	s.eventually(noticed, "it is said", func() bool {
 		err := s.Ready()
 		return err != nil && strings.Contains(err.Error(), "the broker answered -1") && s.log.says("the broker answered -1")
 	})

@@ -149,9 +149,26 @@ func (s *service) add(r *Receipt, partition uint64, records ...Record) error {
 // that took, less what the machine was busy with else.
 func (s *service) send(partition uint64, value string) (time.Duration, error) {
 	s.t.Helper()
+	return s.wait(s.publish(partition, record(value)))
+}
+
+func (s *service) wait(r *Receipt) (time.Duration, error) {
 	began, before := time.Now(), stalled.Load()
-	err := s.publish(partition, record(value)).Wait(s.t.Context(), began.Add(hold))
+	err := r.Wait(s.t.Context(), began.Add(soon))
 	return time.Since(began) - time.Duration(stalled.Load()-before), err
+}
+
+// unharmed fails the test unless partitions take records as they always do.
+func (s *service) unharmed(partitions ...uint64) {
+	s.t.Helper()
+	const n = 200
+	var sum time.Duration
+	for i := range n {
+		took, err := s.send(partitions[i%len(partitions)], fmt.Sprint(i))
+		if sum += took; err != nil || sum > n*100*time.Millisecond {
+			s.t.Fatalf("record %d: %v, %s for all\n%s", i, err, sum, s.log)
+		}
+	}
 }
 
 // commits fails the test unless a record is committed within limit.
@@ -203,11 +220,20 @@ func (s *service) is(want float64, name string, labels ...string) {
 	}
 }
 
-// eventually waits until ok, and fails the test when that takes more than limit.
+const (
+	// noticed is how long the watcher may take to see that something changed.
+	noticed = 2*watchEvery + watchTimeout
+	// soon is for what only has to happen at all.
+	soon = 30 * time.Second
+)
+
+// eventually waits until ok, and fails the test when that takes more than limit, less
+// what the machine was busy with else.
 func (s *service) eventually(limit time.Duration, what string, ok func() bool) {
 	s.t.Helper()
-	for end := time.Now().Add(limit); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
+	before := stalled.Load()
+	for began := time.Now(); !ok(); time.Sleep(time.Millisecond) {
+		if time.Since(began)-time.Duration(stalled.Load()-before) > limit {
 			s.t.Fatalf("not within %s: %s\n%s", limit, what, s.log)
 		}
 	}

@@ -92,14 +92,14 @@ func TestShutdownUnderLoad_losesNothing(t *testing.T) {
 					published.Store(value, true)
 					r := s.publish(uint64(i), record(value))
 					requests.Go(func() {
-						if r.Wait(context.Background(), time.Now().Add(hold)) == nil {
+						if r.Wait(context.Background(), time.Now().Add(soon)) == nil {
 							acknowledged.Store(value, true)
 						}
 					})
 				}
 			})
 		}
-		s.eventually(hold, "load", func() bool { return s.metric("drain_records_total", "result=committed") > 300 })
+		s.eventually(soon, "load", func() bool { return s.metric("drain_records_total", "result=committed") > 300 })
 		move(t, c, 0)
 		stop.Store(true)
 		load.Wait()

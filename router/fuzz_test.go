@@ -51,11 +51,11 @@ func FuzzParseOrdered(f *testing.F) {
 	f.Fuzz(func(t *testing.T, desc, method, path, host, id, fwd, dyno, status string) {
 		for _, token := range []string{method, host, id, dyno, status} {
 			if strings.ContainsRune(token, ' ') || strings.HasPrefix(token, `"`) {
-				t.Skip()
+				return
 			}
 		}
 		if quoteBeforeKey.MatchString(desc) || strings.Contains(path+fwd, `" host=`) || strings.Contains(fwd, `" dyno=`) {
-			t.Skip()
+			return
 		}
 		for _, end := range []string{"", " protocol=http1.1 tls=true tls_version=tls1.3", " protocol=https"} {
 			text := fmt.Sprintf(`sock=client at=error code=H12 desc="%s" method=%s path="%s" host=%s request_id=%s fwd="%s" dyno=%s connect=1ms service=2ms status=%s bytes=3%s`,

@@ -33,9 +33,9 @@ type flags struct {
 	KafkaTopic       string  `default:"router" help:"Topic of the router records."`
 	LogsTopic        string  `help:"Topic for every other line; without it they are counted and left out."`
 	KafkaKey         string  `default:"none" help:"Record key: none, drain, app, host, path, dyno or request_id."`
-	BatchRecords     string  `default:"3000" help:"A batch is sent at this many records,"`
-	BatchBytes       string  `default:"950KB" help:"at this size,"`
-	BatchDelay       string  `default:"5ms" help:"or when its first record is this old, as soon as the batch before it is done; at once when its partition has nothing under way."`
+	BatchRecords     string  `default:"3000" help:"A batch is sent at this many records."`
+	BatchBytes       string  `default:"950KB" help:"A batch is sent at this size."`
+	BatchDelay       string  `default:"5ms" help:"A batch is sent when its first record is this old, as soon as the one before it is done; at once when its partition has nothing under way."`
 	PoolSize         string  `help:"Most produce requests under way. (default 4 per broker)"`
 	Ack              string  `name:"ack" default:"committed" help:"committed: 200 when Kafka has every record; queued: 200 as soon as they are in memory."`
 	Hold             string  `default:"4200ms" help:"Longest time a request is held for room and for the commit before 503."`

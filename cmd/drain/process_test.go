@@ -64,22 +64,25 @@ func spawn(t *testing.T, env settings) *process {
 	return p
 }
 
+const linesOfAFrame = 20
+
 // load posts frames from many senders, until each has failed.
 type load struct {
 	senders sync.WaitGroup
 	mu      sync.Mutex      // guards the following
 	taken   map[string]bool // paths of lines that were answered 200
+	silent  map[string]bool // of lines that were not answered
 	other   []int           // answers that were not 200
 }
 
 func (p *process) load() *load {
-	l := &load{taken: make(map[string]bool)}
+	l := &load{taken: make(map[string]bool), silent: make(map[string]bool)}
 	for sender := range 16 {
 		l.senders.Go(func() {
 			for frame := 0; ; frame++ {
 				var body bytes.Buffer
 				var paths []string
-				for i := range 20 {
+				for i := range linesOfAFrame {
 					path := fmt.Sprintf("/%d/%d/%d", sender, frame, i)
 					paths = append(paths, path)
 					body.WriteString(line(path))
@@ -98,11 +101,15 @@ func (p *process) load() *load {
 func (l *load) answered(status int, paths []string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if status == 200 {
-		for _, path := range paths {
+	for _, path := range paths {
+		switch status {
+		case 200:
 			l.taken[path] = true
+		case 0:
+			l.silent[path] = true
 		}
-	} else if status != 0 {
+	}
+	if status != 200 && status != 0 {
 		l.other = append(l.other, status)
 	}
 	return status != 0
@@ -116,8 +123,9 @@ func (l *load) count() int {
 
 var pathOf = regexp.MustCompile(`"path":"([^"]+)"`)
 
-// compare checks that all lines that were answered 200 are among values, once,
-// and returns how many others there are.
+// compare checks that values are the lines that were answered 200, each once, and
+// returns how many others there are. Only lines without an answer may be there: a
+// connection can be closed at the very moment at which a request comes on it.
 func (l *load) compare(t *testing.T, values []string) (others int) {
 	t.Helper()
 	times := make(map[string]int)
@@ -128,8 +136,17 @@ func (l *load) compare(t *testing.T, values []string) (others int) {
 		if times[path] != 1 {
 			t.Fatalf("%s was answered 200 and is stored %d times", path, times[path])
 		}
+		delete(times, path)
 	}
-	return len(times) - len(l.taken)
+	for path := range times {
+		if !l.silent[path] {
+			t.Fatalf("%s is stored and was refused", path)
+		}
+	}
+	if l.other != nil {
+		t.Errorf("answered %v", l.other)
+	}
+	return len(times)
 }
 
 func TestASignalUnderLoadLosesNothing(t *testing.T) {
@@ -167,8 +184,9 @@ func TestASignalUnderLoadLosesNothing(t *testing.T) {
 				defer b.Close()
 				kafka = b.Addr()
 			}
-			if others := l.compare(t, stored(t, kafka, topic)); others != 0 || l.other != nil {
-				t.Errorf("%d lines are stored that were not answered 200; other answers: %v", others, l.other)
+			// That is rare: were it more than a sender or two, the stop would be at fault.
+			if others := l.compare(t, stored(t, kafka, topic)); others > 2*linesOfAFrame {
+				t.Errorf("%d lines are stored that were not answered", others)
 			}
 		})
 	}
