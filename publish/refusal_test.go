@@ -41,9 +41,7 @@ func TestRefusedUntilMended_isKeptAndSaid(t *testing.T) {
 			if err := s.Ready(); err == nil {
 				t.Error("ready meanwhile")
 			}
-			if !s.log.says(test.says) {
-				t.Errorf("the log does not say %q:\n%s", test.says, s.log)
-			}
+			s.eventually(soon, "the log says "+test.says, func() bool { return s.log.says(test.says) })
 			fault.Remove()
 			s.commits(0, "after", hold)
 			s.eventually(noticed, "ready again", func() bool { return s.Ready() == nil })
