@@ -62,8 +62,8 @@ func TestShutdown_endsAtItsDeadlineAndSaysWhatIsLost(t *testing.T) {
 			defer cancel()
 			began, before := time.Now(), stalled.Load()
 			err := s.Shutdown(ctx)
-			if took := time.Since(began) - time.Duration(stalled.Load()-before); took < 100*time.Millisecond || took > 1500*time.Millisecond {
-				t.Errorf("ended after %s", took)
+			if took := time.Since(began) - time.Duration(stalled.Load()-before); ctx.Err() == nil || took > 1500*time.Millisecond {
+				t.Errorf("ended after %s, of 500ms", took)
 			}
 			if err == nil || !strings.HasPrefix(err.Error(), "36 records") {
 				t.Errorf("Shutdown says %v", err)
