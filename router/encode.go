@@ -234,7 +234,7 @@ func (e *Encoder) appendExtra(dst []byte, r *Record, odd uint32, visible int) []
 	return append(dst, '}')
 }
 
-// appendRaw writes the line itself, as much of it as clip and room allow.
+// appendRaw writes the line itself, as much of it as clip allows.
 func (e *Encoder) appendRaw(dst []byte, r *Record) []byte {
 	line := r.line
 	if e.Redactor.mode != RedactOff || e.Redactor.fwd != FwdKeep {
@@ -242,11 +242,7 @@ func (e *Encoder) appendRaw(dst []byte, r *Record) []byte {
 		line, n = e.Redactor.appendLine(nil, r)
 		e.Redactions += n
 	}
-	mark := len(dst)
-	if dst = e.appendString(append(dst, `,"raw":`...), line); len(dst) > e.room {
-		return dst[:mark]
-	}
-	return dst
+	return e.appendString(append(dst, `,"raw":`...), line)
 }
 
 // appendString writes s, or as much of it as clip allows.

@@ -49,6 +49,8 @@ func FuzzRedact(f *testing.F) {
 		p.Reset()
 		convert("cut", l[:end], true)
 		p.Reset()
+		convert("cut, as printed", l[:end], false)
+		p.Reset()
 		convert("cut and forged", "status=z status=y "+l[:end], true)
 		for _, text := range []string{l, l[:end], `path="` + l[strings.Index(l, front):]} {
 			malformed, _ := d.AppendMalformed(nil, []byte("<158>1 never host heroku router - "+text))
@@ -62,9 +64,12 @@ func FuzzRedact(f *testing.F) {
 		p.Reset()
 		convert("first piece", l[:first], true)
 		convert("second piece", l[first:], false)
-		if key, _, _ := strings.Cut(strings.TrimLeft(l[first:], " "), "="); keys[key] > 0 && key != "code" || key == "at" || strings.Contains(l[first:], " path=") {
+		if beginsWithKey(l[first:]) || strings.Contains(l[first:], " path=") {
 			return // nothing tells that piece, alone, from a line of its own
 		}
+		p.Reset()
+		convert("first piece, as printed", l[:first], false)
+		convert("second piece, as printed", l[first:], false)
 		p.Reset()
 		convert("second piece alone", l[first:], false)
 	})

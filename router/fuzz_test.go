@@ -97,6 +97,11 @@ func FuzzJSON(f *testing.F) {
 		many += fmt.Sprintf(" k%d=\x01\x02\xff", i)
 	}
 	f.Add([]byte(many), false, uint16(0), uint8(4))
+	every := ""
+	for name := range keys {
+		every += name + "=" + strings.Repeat("\x01", 9) + " "
+	}
+	f.Add([]byte(every), false, uint16(0), uint8(1))
 	f.Add([]byte(strings.Repeat("\"\xff ", 5000)), true, uint16(900), uint8(1))
 	f.Fuzz(func(t *testing.T, text []byte, cut bool, room uint16, mode uint8) {
 		redaction, fwd := router.Redaction(mode%3), router.FwdRedaction(mode/3%3)

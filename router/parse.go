@@ -41,11 +41,10 @@ func (p *Parser) Parse(r *Record, text []byte, cut bool) {
 	r.Forged = r.Forged || s.twice
 	r.anchored = r.anchored || s.anchored
 
-	inPath := r.has(Path) || r.tail > 0
-	short := cut && !r.has(Bytes) // every whole line has bytes, nearly its last key
-	r.Truncated = r.pairs > 0 && (s.broken || short || r.tail > 0)
-	r.loose = inPath && (short || !r.anchored && (r.Truncated || !r.has(Host) || !r.has(Bytes)))
-	p.open = s.open || r.loose || p.open && r.tail == 0
+	// Every whole line has bytes, nearly its last key.
+	r.Truncated = r.pairs > 0 && (s.broken || r.tail > 0 || cut && !r.has(Bytes))
+	r.loose = (r.has(Path) || r.tail > 0) && (!r.has(Bytes) || !r.anchored && !r.has(Host))
+	p.open = r.loose || p.open && r.tail == 0
 }
 
 // pieceSize is a length that every piece of an overlong line but its last
@@ -57,35 +56,35 @@ const pieceSize = 4096
 func (p *Parser) readTail(r *Record) {
 	text := r.line
 	start := skipSpaces(text, 0)
-	mayBeRest := p.open || r.cut && len(text) >= pieceSize
-	if !mayBeRest && beginsWithKey(text[start:]) {
+	begins := beginsWithKey(text[start:])
+	mayBeRest := p.open || len(text) >= pieceSize && (r.cut || !begins)
+	if begins && !mayBeRest {
 		return
 	}
-	quote, sure, _ := closePath(text, start)
+	quote, _ := closePath(text, start)
 	head := text[start:]
 	if quote >= 0 {
 		head = text[start:quote]
 	}
-	hasPath := bytes.Contains(head, []byte(` path="`)) || bytes.Contains(head, []byte(" path=/"))
 	switch {
-	case mayBeRest && hasPath && beginsAsWritten(head):
+	case mayBeRest && beginsAsWritten(head):
 		return
 	case mayBeRest:
 		if quote < 0 && !r.cut {
-			quote, sure = nextKnown(text, 0), true
+			quote = nextKnown(text, start)
 		}
 		if quote < 0 {
 			quote = len(text)
 		}
 	case quote < 0 && !bytes.ContainsRune(text[start:nextSpace(text, start)], '='):
 		// No line begins with a word that is no pair, but the rest of one may.
-		if quote, sure = nextKnown(text, start), true; quote < 0 {
+		if quote = nextKnown(text, start); quote < 0 {
 			return
 		}
-	case quote < 0 || hasPath:
+	case quote < 0, hasPath(head):
 		return
 	}
-	r.tail, r.anchored = quote, sure
+	r.tail, r.anchored = quote, true
 	r.keys = min(quote+1, len(text))
 }
 
@@ -98,6 +97,11 @@ func beginsWithKey(text []byte) bool {
 // beginsAsWritten tells whether text begins as the router begins a line.
 func beginsAsWritten(text []byte) bool {
 	return hasPrefix(text, "at=info ") || hasPrefix(text, "at=error ") || hasPrefix(text, "at=warning ") || hasPrefix(text, "sock=")
+}
+
+// hasPath tells whether a path begins in text.
+func hasPath(text []byte) bool {
+	return bytes.Contains(text, []byte(` path="`)) || bytes.Contains(text, []byte(" path=/"))
 }
 
 // scanner reads the pairs of a line, one after another.
@@ -114,16 +118,15 @@ type scanner struct {
 
 	// Of the pairs so far:
 	seenPath, seenFwd bool
-	anchored          bool // the path's end is certain
+	anchored          bool // the path ends before ` host=`
 	twice             bool // path or fwd could end in two places
 	broken            bool // the line ends in a key, or before a closing quote
-	open              bool // the line ends in its path
 }
 
 // scan makes a scanner of the pairs of r's line.
 func (r *Record) scan() scanner {
 	text := bytes.TrimRight(r.line, " \r\t")
-	return scanner{text: text, i: min(r.keys, len(text)), cut: r.cut, last: numKeys, open: r.tail > 0 && r.tail >= len(text)}
+	return scanner{text: text, i: min(r.keys, len(text)), cut: r.cut, last: numKeys}
 }
 
 // next reads the next pair. There is none in a line's last word without `=`,
@@ -171,7 +174,6 @@ func (s *scanner) read(k Key, i, eq int) {
 	s.key, s.name, s.word = k, span{i, eq}, false
 	s.readValue(eq + 1)
 	s.last = k
-	s.open = k == Path && s.value.end == len(s.text)
 }
 
 // readValue reads the value that begins at i.
@@ -193,7 +195,8 @@ func (s *scanner) readValue(i int) {
 	quote, twice := -1, false
 	switch {
 	case s.key == Path && s.last == Method && !s.seenPath:
-		quote, s.anchored, twice = closePath(text, i)
+		quote, twice = closePath(text, i)
+		s.anchored = quote >= 0
 	case s.key == Fwd && (s.last == RequestID || s.last == Host) && !s.seenFwd:
 		quote, twice = closeFwd(text, i)
 	}
@@ -211,25 +214,23 @@ func (s *scanner) readValue(i int) {
 }
 
 // closePath finds the quote that closes a path whose text begins at i: the last
-// one before ` host=`, where the line goes on as the router writes it, which is
-// certain, or ends. It is -1 if there is none. twice says that there were two
-// such places.
-func closePath(text []byte, i int) (quote int, certain, twice bool) {
+// one before ` host=`, where the line goes on as the router writes it or ends; -1
+// if there is none. twice says that there were two such places.
+func closePath(text []byte, i int) (quote int, twice bool) {
 	const anchor = `" host=`
 	quote = -1
 	for ; ; i++ {
 		n := bytes.IndexByte(text[i:], '"')
 		if n < 0 {
-			return quote, certain, twice
+			return quote, twice
 		}
 		i += n
 		if !hasPrefix(text[i:], anchor) {
 			continue
 		}
 		rest := text[nextSpace(text, i+len(anchor)):]
-		goesOn := hasPrefix(rest, " request_id=") || hasPrefix(rest, " fwd=")
-		if goesOn || len(rest) == 0 {
-			quote, certain, twice = i, goesOn, quote >= 0
+		if hasPrefix(rest, " request_id=") || hasPrefix(rest, " fwd=") || len(rest) == 0 {
+			quote, twice = i, quote >= 0
 		}
 	}
 }

@@ -116,10 +116,8 @@ type Record struct {
 	keys   int    // where the keys begin, behind the tail
 
 	firstPath span // where a forged line has several
-	// anchored is set when the path ends where nothing but the router's own
-	// words can follow, and loose when it may go on to the line's end, wherever
-	// it seems to end.
-	anchored, loose bool
+	anchored  bool // the path, or its tail, ends where the router's order says
+	loose     bool // it may go on to the line's end, wherever it seems to end
 }
 
 // Value is the text of k, nil or empty where the line has none.

@@ -101,9 +101,11 @@ func (d *Redactor) redact(dst, b []byte, where text) (_ []byte, n int) {
 	f := d.find(b, where)
 	copied := 0
 	for f.next() {
-		dst = append(append(dst, b[copied:f.from]...), Redacted...)
+		if !f.rest {
+			dst = append(append(dst, b[copied:f.from]...), Redacted...)
+			n++
+		}
 		copied = f.to
-		n++
 	}
 	return append(dst, b[copied:]...), n
 }
@@ -114,8 +116,10 @@ type finder struct {
 	b        []byte
 	where    text
 	from, to int  // the stretch that was found; the search goes on at to
-	atName   bool // a name may stand there
+	rest     bool // it belongs to the stretch before it
+	atName   bool // a name may stand at to
 	open     bool // a secret came last: what has no name belongs to it
+	hidden   bool // something of that secret was found
 }
 
 func (d *Redactor) find(b []byte, where text) finder {
@@ -130,7 +134,7 @@ func (f *finder) next() bool {
 	i := f.to
 	if i == 0 && f.where == inTail {
 		if end := f.valueEnd(0); end > 0 {
-			f.to = end
+			f.to, f.hidden = end, true
 			return true
 		}
 	}
@@ -152,7 +156,7 @@ func (f *finder) next() bool {
 		from := i
 		switch value, listed := f.name(i); {
 		case value >= 0 && (!f.open || isName(f.b[i:value])):
-			f.open = listed || all
+			f.open, f.hidden = listed || all, false
 			i, from = value, value
 		case all && f.where != inLine:
 			f.open = true
@@ -161,7 +165,7 @@ func (f *finder) next() bool {
 		// logs `%26` as `&`.
 		if f.open {
 			if end := f.valueEnd(from); end > from {
-				f.from, f.to = from, end
+				f.from, f.to, f.rest, f.hidden = from, end, f.hidden, true
 				return true
 			}
 		}
@@ -314,13 +318,19 @@ func (d *Redactor) AppendMalformed(dst, b []byte) (_ []byte, n int) {
 		return append(dst, b...), 0
 	}
 	start := 0
-	if !isKnownAt(b, 0) {
-		start = nextKnown(b, 0) + 1 // 0 if there is none
-	}
+	if quote, _ := closePath(b, 0); quote < 0 || hasPath(b[:quote]) {
+		for !beginsWithKey(b[start:]) {
+			n := nextKnown(b, start)
+			if n < 0 {
+				return d.redact(dst, b, inLine)
+			}
+			start = n + 1
+		}
+	} // else it is the rest of a line that was cut in its path
 	var p Parser
 	var r Record
 	p.Parse(&r, b[start:], false)
-	r.loose = !r.anchored || !r.has(Bytes) // it may have been cut, for all we know
+	r.loose = r.loose || !r.anchored // it may have been cut, for all we know
 	dst, n = d.redact(dst, b[:start], inLine)
 	dst, m := d.appendLine(dst, &r)
 	return dst, n + m

@@ -108,6 +108,8 @@ func TestNothingButTheSecretIsTouched(t *testing.T) {
 		{"/a?x=1;token=abc;y=2&z=3", "/a?x=1;token=[REDACTED];y=2&z=3", 1},
 		{"/a?token=abc&b=c&key=d&e=f", "/a?token=[REDACTED]&b=c&key=[REDACTED]&e=f", 2},
 		{"/a?token=abc&token=&token=d", "/a?token=[REDACTED]&token=&token=[REDACTED]", 2},
+		{"/a?token=a&rest;rest&b=c", "/a?token=[REDACTED]&b=c", 1},
+		{"/a?token=&rest&b=c", "/a?token=&[REDACTED]&b=c", 1},
 		{"/a?token=a%26b%3Bc%3D&b=c", "/a?token=[REDACTED]&b=c", 1},
 		{"/a?token=a=b==&b=c", "/a?token=[REDACTED]&b=c", 1},
 		{"/a?token=a?b#c/d&b=c", "/a?token=[REDACTED]&b=c", 1},
@@ -191,6 +193,7 @@ func TestNoSecretComesThroughAQuoteOrACut(t *testing.T) {
 				check("malformed", string(malformed))
 				for end := range len(wholeLine) {
 					check("cut record", text(convert(d, cut(wholeLine[:end]))))
+					check("record", text(convert(d, line{text: wholeLine[:end]}))) // as `heroku logs` prints it
 					check("forged and cut", text(convert(d, cut("status=404 status=200 "+wholeLine[:end]))))
 					malformed, _ := d.AppendMalformed(nil, []byte("heroku router - "+wholeLine[:end]))
 					check("malformed and cut", string(malformed))
@@ -214,9 +217,14 @@ func TestNoSecretComesThroughThePiecesOfALine(t *testing.T) {
 				path := "/p?x=" + strings.Repeat("y", start-len(`at=info method=GET path="/p?x=`)-len("&=")-len(name)) + "&" + name + "=" + secret
 				l := whole(path).text
 				pieces := []line{cut(l[:size]), cut(l[size : 2*size]), {text: l[2*size:]}}
-				frames := [][]line{pieces[:1], pieces[:2], pieces, pieces[1:2], pieces[1:], pieces[2:]}
-				if key, _, _ := strings.Cut(strings.TrimLeft(pieces[2].text, " "), "="); key == "host" || key == "status" || key == "path" {
-					frames = frames[:5] // nothing tells that last piece, alone, from a line that begins so
+				printed := []line{{text: l[:size]}, {text: l[size : 2*size]}, {text: l[2*size:]}} // as `heroku logs` does
+				frames := [][]line{pieces[:1], pieces[:2], pieces, pieces[1:2], pieces[1:], printed[:1], printed[:2], printed}
+				// Nothing tells such a piece, alone, from a line that begins with the key.
+				if !beginsWithKey(printed[1].text) {
+					frames = append(frames, printed[1:2], printed[1:])
+				}
+				if !beginsWithKey(pieces[2].text) {
+					frames = append(frames, pieces[2:])
 				}
 				for _, frame := range frames {
 					last := frame[len(frame)-1]
@@ -224,11 +232,26 @@ func TestNoSecretComesThroughThePiecesOfALine(t *testing.T) {
 					if strings.Contains(fmt.Sprint(got), "SECRET") {
 						t.Fatalf("%s=, cut at %d: the piece %.40s… became %.200v", name, offset, last.text, got)
 					}
-					if !last.cut && (got["status"] != 200. || got["truncated"] != true) {
+					if last == pieces[2] && (got["status"] != 200. || got["truncated"] != true) {
 						t.Fatalf("%s=, cut at %d: the last piece lost its keys: %.200v", name, offset, got)
 					}
 				}
 			}
+		}
+	}
+}
+
+func beginsWithKey(text string) bool {
+	key, _, _ := strings.Cut(strings.TrimLeft(text, " "), "=")
+	_, known := keys[key]
+	return known && key != "code"
+}
+
+func TestAMiddlePieceIsPathAlone(t *testing.T) {
+	path := strings.Repeat("/longer", 1000) + " status=200 method=GET "
+	for _, frame := range [][]line{{cut(path)}, {cut(`at=info method=GET path="/a`), cut(path)}} {
+		if got, _ := convert(listed, frame...); len(got) != 2 || got["raw"] == nil {
+			t.Errorf("%.200v", got)
 		}
 	}
 }
@@ -266,6 +289,11 @@ func TestALineBehindACutOneIsItsOwn(t *testing.T) {
 	if got, _ := convert(listed, begin, whole("/p"), rest); got["status"] != 200. || strings.Contains(fmt.Sprint(got), "SECRET") {
 		t.Errorf("the rest behind another line became %v", got)
 	}
+	begin = cut(`at=info method=GET path=/a?token=SECRET`)
+	rest = line{text: `SECRET=SECRET host=a.example.com status=200 bytes=3`}
+	if got, _ := convert(listed, begin, whole("/p"), rest); got["status"] != 200. || strings.Contains(fmt.Sprint(got), "SECRET") {
+		t.Errorf("the rest of an unquoted path behind another line became %v", got)
+	}
 	if got, _ := convert(listed, begin, rest, line{text: "edge=fra " + whole("/p").text}); got["path"] != "/p" {
 		t.Errorf("behind the rest, a line became %v", got)
 	}
@@ -279,6 +307,7 @@ func TestRedactionsAreCountedOnce(t *testing.T) {
 		{whole("/p"), 0},
 		{whole("/p?token=&a=b"), 0},
 		{whole("/p?token=a&b=c&key=d"), 2},
+		{whole("/p?token=a&rest&&rest&b=c"), 1},
 		{line{text: whole("/p?token=a&b=c&key=d").text + " status=404"}, 2}, // they stand in raw again
 		{line{text: `at=info token=a note="/x?key=b" sid=`}, 2},
 		{line{text: `look at /x?token=a&key=b`}, 1}, // the key is /x?token
@@ -310,8 +339,8 @@ func TestRedactionsAreCountedOnceInAShortenedRecord(t *testing.T) {
 	var r router.Record
 	var env router.Envelope
 	e := router.Encoder{Redactor: listed, Limit: 512}
-	p.Parse(&r, []byte(whole("/p?token=a&key=b&"+strings.Repeat("c", 5000)).text), false)
-	if got := e.Append(nil, &env, &r, 0, 0, false); e.Redactions != 3 { // what has no name behind a secret counts too
+	p.Parse(&r, []byte(whole("/p?token=a&key=b&x="+strings.Repeat("c", 5000)).text), false)
+	if got := e.Append(nil, &env, &r, 0, 0, false); e.Redactions != 2 {
 		t.Errorf("%d redactions in %s", e.Redactions, got)
 	}
 }
@@ -381,6 +410,9 @@ func TestMalformedMessagesKeepWhatIsNoSecret(t *testing.T) {
 		{"\xff\x00 <158>1 - - -", "\xff\x00 <158>1 - - -"},
 		{"GET /a?token=abc&b=c HTTP/1.1", "GET /a?token=[REDACTED]&b=c HTTP/1.1"},
 		{"token=abc host=h", "token=[REDACTED] host=h"},
+		{"app " + strings.Repeat("long ", 2000) + "?token=a", "app " + strings.Repeat("long ", 2000) + "?token=[REDACTED]"},
+		{"code=5 " + strings.Repeat("long ", 2000) + "a=b c", "code=[REDACTED] a=b c"},
+		{`<158>1 now host heroku router - SECRET b=SECRET&c=d" host=a.example.com request_id=r-1 bytes=3`, `[REDACTED]&c=d" host=a.example.com request_id=r-1 bytes=3`},
 		{`<158>1 now host heroku router - ` + whole("/p?token=a b&c=d").text, `<158>1 now host heroku router - ` + whole("/p?token=[REDACTED]&c=d").text},
 		{`<158>1 now host heroku router - ` + whole("/p?c=d&token=a b").text, `<158>1 now host heroku router - ` + whole("/p?c=d&token=[REDACTED]").text},
 	} {
@@ -391,6 +423,48 @@ func TestMalformedMessagesKeepWhatIsNoSecret(t *testing.T) {
 	off := router.NewRedactor(router.RedactOff, router.FwdKeep, nil)
 	if got, n := off.AppendMalformed(nil, []byte(whole("/p?token=a").text)); string(got) != whole("/p?token=a").text || n != 0 {
 		t.Errorf("off: %s", got)
+	}
+}
+
+// Whoever takes a value from a Record must know that the record leaves it out.
+func TestARecordSaysWhatItLeavesOut(t *testing.T) {
+	for _, c := range []struct {
+		line  line
+		limit int
+		want  bool
+	}{
+		{whole("/p?token=a"), 0, false},
+		{whole("/p?token=a"), 1000, false},
+		{whole("/" + strings.Repeat("p", 1000)), 1000, true},
+		{line{text: strings.Repeat("unreadable ", 100)}, 1000, true},
+		{cut(`at=info method=GET path="/p" host=a.example.com`), 0, false},
+		{cut(`at=info method=GET path="/p?token=a" host=a.example.com`), 0, true},
+		{line{text: `at=info method=GET path="/p?token=a" host=a.example.com`}, 0, true},
+		{line{text: `at=info bytes=3 method=GET path="/p?token=a" b=c`}, 0, true},
+	} {
+		var p router.Parser
+		var r router.Record
+		var env router.Envelope
+		env.Reset(nil, nil, nil)
+		e := router.Encoder{Redactor: listed, Limit: c.limit}
+		p.Parse(&r, []byte(c.line.text), c.line.cut)
+		record := string(e.Append(nil, &env, &r, 0, 0, false))
+		says := strings.Contains(record, `"truncated":true`)
+		if e.Shortened() != c.want || says != (c.want || r.Truncated) || c.limit == 0 && c.want && strings.Contains(record, "a.example.com") {
+			t.Errorf("Shortened is %t: %s", e.Shortened(), record)
+		}
+	}
+}
+
+func TestALongKeyCostsNoOtherValue(t *testing.T) {
+	var p router.Parser
+	var r router.Record
+	var env router.Envelope
+	e := router.Encoder{Redactor: listed, Limit: 2000}
+	path := strings.Repeat("/p", 200)
+	p.Parse(&r, []byte(whole(path).text+" "+strings.Repeat("k", 10_000)+"=1 other=2"), false)
+	if got := string(e.Append(nil, &env, &r, 0, 0, false)); !strings.Contains(got, path) || !strings.Contains(got, `"other":"2"`) || strings.Contains(got, "kk") {
+		t.Errorf("%s", got)
 	}
 }
 
