@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -101,17 +102,11 @@ func (c *Credentials) Check(r *http.Request) (app string, ok bool) {
 	if len(live) == 0 && c.file == "" {
 		return "", true
 	}
-	var shown [2]string
-	header := r.Header.Get("Authorization")
-	const bearer = "Bearer "
-	if len(header) > len(bearer) && strings.EqualFold(header[:len(bearer)], bearer) {
-		shown[0] = strings.TrimSpace(header[len(bearer):])
-	} else if user, password, basic := r.BasicAuth(); basic {
-		shown[0], shown[1] = user, password
-	}
+	var buf [1024]byte // on the stack, for credentials of any usual length
+	shown := showing(buf[:], header(r, "Authorization"))
 	found := -1
 	for _, secret := range shown {
-		hash := sha256.Sum256([]byte(secret))
+		hash := sha256.Sum256(secret)
 		for i := range live {
 			if subtle.ConstantTimeCompare(hash[:], live[i].hash[:]) == 1 {
 				found = i
@@ -122,6 +117,24 @@ func (c *Credentials) Check(r *http.Request) (app string, ok bool) {
 		return "", false
 	}
 	return live[found].app, true
+}
+
+// showing reads the secrets that an Authorization header shows: of Basic the user
+// name and the password, of Bearer the token. It works in buf where that is large
+// enough, because net/http's own reading allocates.
+func showing(buf []byte, authorization string) (shown [2][]byte) {
+	scheme, rest, _ := strings.Cut(authorization, " ")
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		shown[0] = append(buf[:0], strings.TrimSpace(rest)...)
+	case strings.EqualFold(scheme, "Basic"):
+		coded := append(buf[:0], rest...)
+		plain, err := base64.StdEncoding.AppendDecode(buf[min(len(coded), len(buf)):][:0], coded)
+		if user, password, found := bytes.Cut(plain, []byte(":")); err == nil && found {
+			shown[0], shown[1] = user, password
+		}
+	}
+	return shown
 }
 
 // sameSecret compares in a time that tells nothing.

@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -94,5 +96,24 @@ func FuzzNoBodyHarmsTheDoor(f *testing.F) {
 			t.Errorf("took %v", took)
 		}
 		d.in(t).restsWithNothingHeld()
+	})
+}
+
+// What a header shows is what net/http reads of it.
+func FuzzAuthorization(f *testing.F) {
+	for _, header := range []string{"", "Basic", "Basic Og==", "basic dXNlcjpzZWNyZXQ=", "Bearer x", "Basic dXNlcg==",
+		"Basic " + strings.Repeat("QUFB", 400), "Basic " + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("a", 900)+":b"))} {
+		f.Add(header)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		var buf [1024]byte
+		shown := showing(buf[:], header)
+		user, password, _ := (&http.Request{Header: http.Header{"Authorization": {header}}}).BasicAuth()
+		if scheme, token, _ := strings.Cut(header, " "); strings.EqualFold(scheme, "Bearer") {
+			user = strings.TrimSpace(token)
+		}
+		if string(shown[0]) != user || string(shown[1]) != password {
+			t.Errorf("%q: %q, want %q %q", header, shown, user, password)
+		}
 	})
 }

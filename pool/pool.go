@@ -50,15 +50,10 @@ func New(cfg Config) (*Pool, error) {
 	return &Pool{clients, cfg.Size}, nil
 }
 
-// maxRequest is the longest a request of a client may take; callers bound each
-// one more tightly. kafka-go tells the broker half of the time that is left as
-// its own limit, but only when the client has a limit too.
-const maxRequest = time.Minute
-
 // Connect makes a client that knows the cluster: a client that cannot reach it
 // would only say later, and in other words, that it has no leader to send to.
 func Connect(ctx context.Context, addr net.Addr, transport *kafka.Transport) (*kafka.Client, error) {
-	client := &kafka.Client{Addr: addr, Timeout: maxRequest, Transport: transport}
+	client := &kafka.Client{Addr: addr, Transport: transport}
 	if _, err := client.Metadata(ctx, &kafka.MetadataRequest{}); err != nil {
 		transport.CloseIdleConnections()
 		return nil, fmt.Errorf("connect to Kafka at %s: %w", addr, err)

@@ -39,10 +39,12 @@ type partition struct {
 	slow     bool          // the last request took long …
 	silent   bool          // … and was not even answered
 	failing  bool          // complained about
+	limits   limits        // of its steps
+	call     *call         // nil while kafka-go may hold the last one
 }
 
 func newPartition(t *topic, id int, p *Publisher) *partition {
-	return &partition{topic: t, id: id, p: p, wake: make(chan struct{}, 1), timeout: minAttempt}
+	return &partition{topic: t, id: id, p: p, wake: make(chan struct{}, 1), timeout: minAttempt, limits: limits{parent: p.running}}
 }
 
 // add puts records in batches, those that next links from first on, or all of
@@ -151,6 +153,7 @@ func (pt *partition) oldest() (t time.Time, ok bool) {
 
 // send is the partition's goroutine: it sends batch after batch until ctx ends.
 func (pt *partition) send(ctx context.Context) {
+	defer pt.limits.close()
 	for {
 		b := pt.take()
 		if b == nil {
@@ -191,7 +194,7 @@ func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 		var took time.Duration
 		err := pt.prepare(ctx, b)
 		if err == nil {
-			took, err = pt.p.produce(ctx, pt, b)
+			took, err = pt.attempt(ctx, b)
 		}
 		v, reason := judge(err)
 		switch {

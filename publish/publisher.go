@@ -4,7 +4,6 @@
 package publish
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 
 	"drain/pool"
 )
@@ -162,31 +160,39 @@ func (p *Publisher) Publish(r *Receipt, topic int, frame uint64, records []Recor
 	return nil
 }
 
+// chains sort a request's records by partition: first and last of each partition,
+// and which one comes next in it.
+type chains struct{ first, last, next []int32 }
+
+var chainsPool = sync.Pool{New: func() any { return new(chains) }}
+
 // publishKeyed gives each partition its records, one lock for each partition.
 func publishKeyed(r *Receipt, all []*partition, home int, records []Record) {
 	const none = -1
-	// Chains of records through next, one for each partition.
-	first, last := make([]int32, len(all)), make([]int32, len(all))
-	next := make([]int32, len(records))
-	for i := range first {
-		first[i] = none
+	c := chainsPool.Get().(*chains)
+	defer chainsPool.Put(c)
+	c.first = append(c.first[:0], make([]int32, len(all))...)
+	c.last = append(c.last[:0], c.first...)
+	c.next = append(c.next[:0], make([]int32, len(records))...)
+	for i := range c.first {
+		c.first[i] = none
 	}
 	for i := range records {
 		to := home
 		if key := records[i].Key; key != nil {
 			to = int(murmur2(key)&0x7fffffff) % len(all)
 		}
-		next[i] = none
-		if first[to] == none {
-			first[to] = int32(i)
+		c.next[i] = none
+		if c.first[to] == none {
+			c.first[to] = int32(i)
 		} else {
-			next[last[to]] = int32(i)
+			c.next[c.last[to]] = int32(i)
 		}
-		last[to] = int32(i)
+		c.last[to] = int32(i)
 	}
 	for i, pt := range all {
-		if first[i] != none {
-			pt.add(r, records, first[i], next)
+		if c.first[i] != none {
+			pt.add(r, records, c.first[i], c.next)
 		}
 	}
 }
@@ -194,70 +200,6 @@ func publishKeyed(r *Receipt, all []*partition, home int, records []Record) {
 // Duplicate counts records that were not published because the same ones
 // already are.
 func (p *Publisher) Duplicate(topic, records int) { p.topics[topic].duplicate.Add(float64(records)) }
-
-// produce makes one attempt to store b, and tells how long the request took.
-//
-// Partitions that are slow share fewer clients than there are, so that a leader
-// that answers late does not take the clients from the others; those whose leader
-// does not answer at all share fewer still, so that one late answer does not put a
-// partition behind them. How long it waits for a client does not make it slow.
-func (p *Publisher) produce(ctx context.Context, pt *partition, b *batch) (took time.Duration, err error) {
-	if pt.silent {
-		if err := enter(ctx, p.silent); err != nil {
-			return 0, err
-		}
-		defer func() { <-p.silent }()
-	}
-	if pt.slow {
-		if err := enter(ctx, p.slow); err != nil {
-			return 0, err
-		}
-		defer func() { <-p.slow }()
-	}
-	ctx, cancel := context.WithTimeout(ctx, maxWait)
-	defer cancel()
-	loan, err := p.cfg.Pool.Acquire(ctx)
-	if err != nil {
-		return 0, err
-	}
-	client := loan.Client()
-	client.Timeout = pt.timeout // for this loan
-	began := time.Now()
-	answer, err := client.RawProduce(ctx, &kafka.RawProduceRequest{
-		Topic:        pt.topic.name,
-		Partition:    pt.id,
-		RequiredAcks: kafka.RequireAll,
-		RawRecords:   protocol.RawRecordSet{Reader: bytes.NewReader(b.buf)},
-	})
-	if err == nil {
-		err = answer.Error
-	}
-	took = time.Since(began)
-	v, reason := judge(err)
-	if reason == "timeout" {
-		b.buf = bytes.Clone(b.buf) // kafka-go may be reading the old ones still
-	}
-	if reason == "no_leader" && !pt.failing {
-		p.cfg.Pool.Reset() // the other clients do not know better
-	}
-	pt.learn(v, reason, took)
-	if v == afresh {
-		loan.Discard()
-	} else {
-		loan.Return()
-	}
-	return took, err
-}
-
-// enter takes one of places, waiting for it until ctx ends.
-func enter(ctx context.Context, places chan<- struct{}) error {
-	select {
-	case places <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 // commit settles a batch that is stored.
 func (p *Publisher) commit(pt *partition, b *batch, took time.Duration) {

@@ -1,0 +1,114 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/produce"
+	"github.com/segmentio/kafka-go/protocol/rawproduce"
+)
+
+// call is a produce request as kafka-go takes it, made once for a partition.
+// kafka-go's RawProduce would make it, two contexts and a copy of the answer for
+// every batch.
+type call struct {
+	request    rawproduce.Request
+	topics     [1]rawproduce.RequestTopic
+	partitions [1]rawproduce.RequestPartition
+	reader     bytes.Reader
+}
+
+func newCall(pt *partition) *call {
+	c := new(call)
+	c.partitions[0].Partition = int32(pt.id)
+	c.partitions[0].RecordSet.Reader = &c.reader
+	c.topics[0] = rawproduce.RequestTopic{Topic: pt.topic.name, Partitions: c.partitions[:]}
+	c.request = rawproduce.Request{Acks: int16(kafka.RequireAll), Topics: c.topics[:]}
+	return c
+}
+
+// attempt tries once to store b, and tells how long the request took.
+//
+// Partitions that are slow share fewer clients than there are, so that a leader
+// that answers late does not take the clients from the others; those whose leader
+// does not answer at all share fewer still, so that one late answer does not put a
+// partition behind them. How long it waits for a client does not make it slow.
+func (pt *partition) attempt(ctx context.Context, b *batch) (took time.Duration, err error) {
+	p := pt.p
+	if pt.silent {
+		if err := enter(ctx, p.silent); err != nil {
+			return 0, err
+		}
+		defer func() { <-p.silent }()
+	}
+	if pt.slow {
+		if err := enter(ctx, p.slow); err != nil {
+			return 0, err
+		}
+		defer func() { <-p.slow }()
+	}
+	wait := pt.limits.start(maxWait)
+	loan, err := p.cfg.Pool.Acquire(wait)
+	pt.limits.end(wait, err == nil)
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	err = pt.produce(loan.Client(), b)
+	took = time.Since(began)
+	v, reason := judge(err)
+	if reason == "no_leader" && !pt.failing {
+		p.cfg.Pool.Reset() // the other clients do not know better
+	}
+	pt.learn(v, reason, took)
+	if v == afresh {
+		loan.Discard()
+	} else {
+		loan.Return()
+	}
+	return took, err
+}
+
+// produce sends b and reads the answer, within pt.timeout. The broker is told half
+// of that as its own limit for the replicas.
+func (pt *partition) produce(client *kafka.Client, b *batch) error {
+	if pt.call == nil {
+		pt.call = newCall(pt)
+	}
+	pt.call.reader.Reset(b.buf)
+	pt.call.request.Timeout = int32(pt.timeout.Milliseconds() / 2)
+	limit := pt.limits.start(pt.timeout)
+	answer, err := client.Transport.RoundTrip(limit, client.Addr, &pt.call.request)
+	pt.limits.end(limit, err == nil)
+	if err != nil {
+		// kafka-go may be reading these still.
+		pt.call, b.buf = nil, bytes.Clone(b.buf)
+		return err
+	}
+	for _, t := range answer.(*produce.Response).Topics {
+		for _, partition := range t.Partitions {
+			switch {
+			case partition.ErrorCode == 0:
+				return nil
+			case partition.ErrorMessage == "":
+				return kafka.Error(partition.ErrorCode)
+			}
+			return fmt.Errorf("%w: %s", kafka.Error(partition.ErrorCode), partition.ErrorMessage)
+		}
+	}
+	return protocol.ErrNoPartition
+}
+
+// enter takes one of places, waiting for it until ctx ends.
+func enter(ctx context.Context, places chan<- struct{}) error {
+	select {
+	case places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
