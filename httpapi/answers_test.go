@@ -49,7 +49,7 @@ func TestEveryAnswerOfTheContract(t *testing.T) {
 		{"any content type", "POST", "/logs", frame(hello), []string{auth, "Content-Type: image/png"}, 200, ""},
 		{"gzip", "POST", "/logs", zipped(frame(hello)), []string{auth, "Content-Encoding: gzip"}, 200, ""},
 		{"nothing known", "POST", "/logs", "GIF89a and so on", []string{auth}, 400, "nothing in the body"},
-		{"an empty body", "POST", "/logs", "", []string{auth}, 400, "nothing in the body"},
+		{"an empty body", "POST", "/logs", "", []string{auth}, 400, "the body is empty"},
 		{"no credentials", "POST", "/logs", frame(hello), nil, 401, "credentials"},
 		{"wrong credentials", "POST", "/logs", frame(hello), []string{auth + "r"}, 401, "credentials"},
 		{"another path", "POST", "/log", frame(hello), []string{auth}, 404, "/logs"},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -17,10 +18,11 @@ import (
 
 // Errors of reading a body; each has its own answer.
 var (
-	errTooLarge = errors.New("the body is larger than MAX_BODY")
-	errNoRoom   = errors.New("no room in memory")
-	errNothing  = errors.New("nothing in the body can be recognised as syslog, as lines of `heroku logs`, or as gzip of either")
-	errCutOff   = errors.New("the body did not come whole")
+	errTooLarge  = errors.New("the body is larger than MAX_BODY")
+	errNoRoom    = errors.New("no room in memory")
+	errNothing   = errors.New("nothing in the body can be recognised as syslog, as lines of `heroku logs`, or as gzip of either")
+	errEmptyBody = fmt.Errorf("the body is empty: %w", errNothing)
+	errCutOff    = errors.New("the body did not come whole")
 )
 
 // inflateFactor is how many times MAX_BODY a body may be once inflated.

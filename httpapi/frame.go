@@ -22,12 +22,12 @@ const strongID = 16
 
 // identify makes the frame's id from what its sender says: its drain token (or,
 // without one, the app) and Logplex-Frame-Id, else X-Request-Id, which log-shuttle
-// repeats, else a digest of the body. Loss notices in front are left out of the
+// repeats and Heroku's router leaves as it is, else a digest of the body. Loss notices in front are left out of the
 // digest, since they are rendered anew on every try.
 func (in *intake) identify(r *http.Request) frameID {
 	kind, id := byte('f'), header(r, "Logplex-Frame-Id")
 	if id == "" {
-		kind, id = 'r', header(r, "X-Request-Id")
+		kind, id = 'r', requestID(r)
 	}
 	b := append(in.scratch[:0], kind)
 	if len(in.drain) > 0 {
@@ -45,6 +45,21 @@ func (in *intake) identify(r *http.Request) frameID {
 	var frame frameID
 	copy(frame[:], sum[:])
 	return frame
+}
+
+// requestID is the X-Request-Id, empty where it may be that of a proxy, which makes
+// a new one for each try.
+func requestID(r *http.Request) string {
+	id := header(r, "X-Request-Id")
+	if id == "" || shuttle(r) {
+		return id
+	}
+	for _, proxy := range [...]string{"Via", "X-Forwarded-For", "X-Forwarded-Proto", "Forwarded"} {
+		if header(r, proxy) != "" {
+			return ""
+		}
+	}
+	return id
 }
 
 // text is the id as records show it.

@@ -20,8 +20,8 @@ func idsOf(t *testing.T, path, body string, headers ...string) []string {
 const (
 	frameID2   = "Logplex-Frame-Id: 19C557EAFCFB6CF2740EE62F62971098"
 	drain2     = "Logplex-Drain-Token: d.11111111-3332-4546-93de-7d0ee272c3bd"
-	requestID  = "X-Request-Id: 11c8f1b0-0d2b-4a9e-8d5b-7d9e6c4c9a11"
-	requestID2 = "X-Request-Id: 22c8f1b0-0d2b-4a9e-8d5b-7d9e6c4c9a22"
+	shuttleID  = "X-Request-Id: 11c8f1b0-0d2b-4a9e-8d5b-7d9e6c4c9a11"
+	shuttleID2 = "X-Request-Id: 22c8f1b0-0d2b-4a9e-8d5b-7d9e6c4c9a22"
 	shuttles   = "User-Agent: log-shuttle/0.18.0 (go1.8; linux; amd64; gc)"
 )
 
@@ -37,7 +37,7 @@ func TestEveryTryOfAFrameHasTheSameIDs(t *testing.T) {
 		"Logplex":               {frameName, drainName},
 		"without a drain token": {frameName},
 		"a small Frame-Id":      {"Logplex-Frame-Id: 7", drainName},
-		"log-shuttle":           {requestID, shuttles},
+		"log-shuttle":           {shuttleID, shuttles},
 		"without any id":        {drainName},
 		"without any header":    nil,
 	} {
@@ -76,7 +76,7 @@ func TestDifferentFramesHaveDifferentIDs(t *testing.T) {
 		"two apps without a drain":                {{"/logs/a", one, []string{frameName}}, {"/logs/b", one, []string{frameName}}},
 		"a small frame id and another body":       {{"/logs", one, []string{"Logplex-Frame-Id: 7", drainName}}, {"/logs", frame(line("/2")), []string{"Logplex-Frame-Id: 7", drainName}}},
 		"two small frame ids":                     {{"/logs", one, []string{"Logplex-Frame-Id: 7", drainName}}, {"/logs", one, []string{"Logplex-Frame-Id: 8", drainName}}},
-		"two requests of log-shuttle":             {{"/logs", one, []string{requestID, shuttles}}, {"/logs", one, []string{requestID2, shuttles}}},
+		"two requests of log-shuttle":             {{"/logs", one, []string{shuttleID, shuttles}}, {"/logs", one, []string{shuttleID2, shuttles}}},
 		"two bodies without any header":           {{"/logs", one, nil}, {"/logs", frame(line("/2")), nil}},
 		"a body and more of it":                   {{"/logs", one, nil}, {"/logs", one + one, nil}},
 		"an app of one letter and a drain of two": {{"/logs/b", one, []string{frameName}}, {"/logs", one, []string{frameName, "Logplex-Drain-Token: b"}}},
@@ -95,11 +95,28 @@ func TestDifferentFramesHaveDifferentIDs(t *testing.T) {
 
 // With an id of its own a frame is known by it alone, however its body changed.
 func TestAFrameIsKnownByItsIDNotByItsBody(t *testing.T) {
-	for name, headers := range map[string][]string{"Logplex": {frameName, drainName}, "log-shuttle": {requestID, shuttles}} {
+	for name, headers := range map[string][]string{"Logplex": {frameName, drainName}, "log-shuttle": {shuttleID, shuttles}} {
 		a, b := idsOf(t, "/logs", frame(line("/1"), line("/2")), headers...), idsOf(t, "/logs", frame(line("/2")), headers...)
 		if a[1] != b[0] {
 			t.Errorf("%s: %v and %v", name, a, b)
 		}
+	}
+}
+
+// A proxy makes a new X-Request-Id for each try where the sender has none.
+func TestTheRequestIDOfAProxyIsNotBelieved(t *testing.T) {
+	for _, proxy := range []string{"Via: 2.0 heroku-router", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https", "Forwarded: for=1.2.3.4"} {
+		a, b := idsOf(t, "/logs", lines, shuttleID, proxy), idsOf(t, "/logs", lines, shuttleID2, proxy)
+		if !slices.Equal(a, b) {
+			t.Errorf("%s: %v and %v", proxy, a, b)
+		}
+		a, b = idsOf(t, "/logs", lines, shuttleID, proxy, shuttles), idsOf(t, "/logs", lines, shuttleID2, proxy, shuttles)
+		if a[0] == b[0] {
+			t.Errorf("%s, log-shuttle: both have %s", proxy, a[0])
+		}
+	}
+	if a, b := idsOf(t, "/logs", lines, shuttleID), idsOf(t, "/logs", lines, shuttleID2); a[0] == b[0] {
+		t.Errorf("two requests without a proxy: both have %s", a[0])
 	}
 }
 

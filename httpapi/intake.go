@@ -53,6 +53,7 @@ type intake struct {
 	scratch []byte
 
 	out, logs output // router records, the others
+	maxLog    int    // bytes of the largest of the others
 	counts    counts
 }
 
@@ -82,7 +83,10 @@ func (s *Server) newIntake(r *http.Request, app string) *intake {
 	if s.cfg.Logs {
 		in.budget.weight = weightWithLogs
 	}
-	in.encoder.Redactor, in.encoder.Limit, in.encoder.Redactions = s.cfg.Redactor, s.cfg.MaxRecord, 0
+	in.encoder.Redactor, in.encoder.Limit, in.encoder.Redactions = s.cfg.Redactor, s.maxRecord(0), 0
+	if s.cfg.Logs {
+		in.maxLog = s.maxRecord(1)
+	}
 	in.drain = append(in.drain[:0], clip(header(r, "Logplex-Drain-Token"))...)
 	in.app = append(in.app[:0], clip(app)...)
 	in.counts = counts{}
@@ -92,6 +96,11 @@ func (s *Server) newIntake(r *http.Request, app string) *intake {
 	in.out.reset()
 	in.logs.reset()
 	return in
+}
+
+// maxRecord is the size in bytes of the largest value of a record for a topic.
+func (s *Server) maxRecord(topic int) int {
+	return min(s.cfg.MaxRecord, s.cfg.Publisher.MaxRecord(topic)-maxKey)
 }
 
 // free gives back what the request holds. The caller holds no part of in any more.
@@ -211,21 +220,17 @@ func (in *intake) routerLine(s *Server, m *syslog.Message, index int) {
 	if rec.Truncated || in.encoder.Shortened() {
 		in.counts.truncated++
 	}
-	switch key := s.cfg.Key; {
-	case key == KeyPath:
+	switch key := s.cfg.Key; key {
+	case KeyPath:
 		out.end(in.encoder.Path())
-	case key < KeyHost:
-		out.end(in.sourceKey(key))
-	case in.encoder.Shortened():
-		// What was left out of the record, because it may be the rest of a
-		// secret, is no key either.
-		out.end(nil)
-	case key == KeyHost:
-		out.end(rec.Value(router.Host))
-	case key == KeyDyno:
-		out.end(rec.Value(router.Dyno))
+	case KeyHost:
+		out.end(in.encoder.Visible(rec, router.Host))
+	case KeyDyno:
+		out.end(in.encoder.Visible(rec, router.Dyno))
+	case KeyRequestID:
+		out.end(in.encoder.Visible(rec, router.RequestID))
 	default:
-		out.end(rec.Value(router.RequestID))
+		out.end(in.sourceKey(key))
 	}
 }
 
@@ -250,7 +255,7 @@ func (in *intake) otherLine(s *Server, m *syslog.Message, index int) {
 	begin := len(in.logs.bytes)
 	b = router.AppendString(append(b, `,"source":`...), m.App[:min(len(m.App), maxName)])
 	b = router.AppendString(append(b, `,"process":`...), m.Proc[:min(len(m.Proc), maxName)])
-	b = in.appendClipped(s, append(b, `,"message":`...), begin, m.Text)
+	b = in.appendClipped(append(b, `,"message":`...), begin, m.Text)
 	in.logs.bytes = append(b, '}')
 	in.logs.end(in.sourceKey(s.cfg.Key))
 }
@@ -263,13 +268,13 @@ func (in *intake) malformed(s *Server, m *syslog.Message, index int) {
 	var n int
 	in.scratch, n = s.cfg.Redactor.AppendMalformed(in.scratch[:0], m.Raw)
 	in.encoder.Redactions += n
-	in.logs.bytes = append(in.appendClipped(s, append(b, `,"raw":`...), begin, in.scratch), '}')
+	in.logs.bytes = append(in.appendClipped(append(b, `,"raw":`...), begin, in.scratch), '}')
 	in.logs.end(in.sourceKey(s.cfg.Key))
 }
 
 // appendClipped appends text to dst as a JSON string, shortened so that the record
 // that begins at begin fits; a shortened one says `truncated`.
-func (in *intake) appendClipped(s *Server, dst []byte, begin int, text []byte) []byte {
+func (in *intake) appendClipped(dst []byte, begin int, text []byte) []byte {
 	const end = len(`,"truncated":true}`)
 	at := len(dst)
 	for n := len(text); ; n /= 2 {
@@ -277,7 +282,7 @@ func (in *intake) appendClipped(s *Server, dst []byte, begin int, text []byte) [
 		if n < len(text) {
 			dst = append(dst, `,"truncated":true`...)
 		}
-		if len(dst)-begin+end <= s.cfg.MaxRecord || n == 0 {
+		if len(dst)-begin+end <= in.maxLog || n == 0 {
 			return dst
 		}
 	}

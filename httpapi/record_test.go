@@ -194,6 +194,21 @@ func TestNoKeyHoldsWhatARecordLeavesOut(t *testing.T) {
 	}
 }
 
+// A record that is shortened only for its size keeps its key, or it would leave the
+// partition of its like.
+func TestAShortenedRecordKeepsItsKey(t *testing.T) {
+	long := head + `at=info method=GET path="/` + strings.Repeat("x", 2<<20) + `" host=h.example.com request_id=r1 fwd="1.2.3.4" dyno=web.1 connect=1ms service=1ms status=200 bytes=1` + "\n"
+	for kind, want := range map[Key]string{KeyHost: "h.example.com", KeyDyno: "web.1", KeyRequestID: "r1"} {
+		d := open(t, func(s *setup) { s.Key = kind })
+		d.want(200, frame(long))
+		for _, r := range d.records(routerTopic) {
+			if !strings.Contains(r.value, `"truncated":true`) || r.key != want {
+				t.Errorf("%s: key %q of …%s", Keys[kind], r.key, r.value[max(0, len(r.value)-200):])
+			}
+		}
+	}
+}
+
 // Whatever is too large is shortened, and the rest of its frame stays whole.
 func TestOneLargeMessageHarmsNoOther(t *testing.T) {
 	huge := strings.Repeat("x", 2<<20)

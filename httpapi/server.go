@@ -119,7 +119,7 @@ func (s *Server) health(mux chi.Router) {
 func (s *Server) guardedMetrics(w http.ResponseWriter, r *http.Request) {
 	if !sameSecret(header(r, "Authorization"), "Bearer "+s.cfg.MetricsToken) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		s.answer(w, http.StatusUnauthorized, "missing or wrong token")
+		s.answer(w, http.StatusUnauthorized, "missing or wrong token: show METRICS_TOKEN as Authorization: Bearer")
 		return
 	}
 	s.cfg.Metrics.ServeHTTP(w, r)
@@ -137,7 +137,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 		// Without this the server would read on before it answers.
 		w.Header().Set("Connection", "close")
 		w.Header().Set("WWW-Authenticate", `Basic realm="drain"`)
-		s.answer(w, http.StatusUnauthorized, "missing or wrong credentials")
+		s.answer(w, http.StatusUnauthorized, "missing or wrong credentials: show a secret of DRAIN_SECRETS as user name, as password, or as Authorization: Bearer")
 		return
 	}
 	if app == "" {
@@ -183,6 +183,9 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 		in.budget.deadline = moment
 	}
 	frame.deadline = in.budget.deadline
+	if len(in.body) == 0 {
+		return frame, errEmptyBody
+	}
 	in.spans = syslog.Split(in.spans, in.body)
 	if len(in.spans) == 0 {
 		return frame, errNothing

@@ -83,6 +83,47 @@ func TestTooLarge_isSplitAndOnlyWhatNeverFitsIsRefused(t *testing.T) {
 	}
 }
 
+// What a topic does not take is learnt: the next batches are not refused first, and
+// the next records are made to fit.
+func TestTooLarge_isLearnt(t *testing.T) {
+	t.Parallel()
+	const limit = 100_000
+	c := fake(t)
+	if err := c.DeleteTopic(testTopic); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CreateTopic(testTopic, 1, map[string]string{"max.message.bytes": fmt.Sprint(limit)}); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, c.ListenAddrs(), options{}).known()
+	before := s.MaxRecord(0)
+	fill := func() {
+		t.Helper()
+		records := make([]Record, 30)
+		for i := range records {
+			records[i] = record(strings.Repeat("x", 10_000))
+		}
+		if err := s.publish(0, records...).Wait(t.Context(), time.Now().Add(soon)); err != nil {
+			t.Error(err)
+		}
+	}
+	fill()
+	refused := s.metric("drain_produce_retries_total", "reason=too_large")
+	if refused == 0 {
+		t.Fatal("nothing was too large")
+	}
+	fill()
+	if again := s.metric("drain_produce_retries_total", "reason=too_large"); again != refused {
+		t.Errorf("%v batches were refused, then %v more", refused, again-refused)
+	}
+	if n := s.MaxRecord(0); n >= limit || n < limit/4 || before < 1<<20 {
+		t.Errorf("the largest record was %d bytes and is now %d", before, n)
+	}
+	if n := strings.Count(s.log.String(), "Kafka takes no batch of this size"); n == 0 || n > 3 {
+		t.Errorf("said %d times", n)
+	}
+}
+
 func TestBudget_isBackWhenAllIsSettled(t *testing.T) {
 	t.Parallel()
 	c := fake(t)

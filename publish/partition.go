@@ -51,14 +51,14 @@ func newPartition(t *topic, id int, p *Publisher) *partition {
 // them without next. It never waits.
 func (pt *partition) add(r *Receipt, records []Record, first int32, next []int32) {
 	now := time.Now()
-	cfg := &pt.p.cfg
+	maxRecords, maxBytes := pt.p.cfg.BatchRecords, min(pt.p.cfg.BatchBytes, int(pt.topic.limit.Load()))
 	pt.mu.Lock()
 	run := 0 // records of r in the open batch that are not claimed yet
 	for i := first; i >= 0 && int(i) < len(records); {
 		rec := &records[i]
-		if pt.open != nil && (pt.open.records == cfg.BatchRecords || len(pt.open.buf)+rec.Size() > cfg.BatchBytes) {
+		if pt.open != nil && (pt.open.records == maxRecords || len(pt.open.buf)+rec.Size() > maxBytes) {
 			reason := byBytes
-			if pt.open.records == cfg.BatchRecords {
+			if pt.open.records == maxRecords {
 				reason = byCount
 			}
 			if run > 0 {
@@ -206,12 +206,14 @@ func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 			pt.putBack(b)
 			return false
 		case v == split && b.records > 1:
+			pt.topic.tooLarge(len(b.buf), pt.p.cfg.Logger)
 			first, second := b.split()
 			pt.p.metrics.retries[reason].Inc()
 			pt.putBack(second)
 			b = first
 			continue
 		case v == split:
+			pt.topic.tooLarge(len(b.buf), pt.p.cfg.Logger)
 			pt.p.refuse(pt, b, err)
 			return true
 		case v == renew:

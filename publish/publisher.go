@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,7 @@ type Publisher struct {
 	silent    chan struct{} // of these, for silent ones
 	unready   atomic.Bool   // a stop has begun: Ready fails, Publish still takes
 	stopping  atomic.Bool   // Shutdown was called
+	adding    atomic.Int64  // calls of Publish under way
 	watcher   watcher
 	grumble   grumble
 
@@ -64,6 +66,7 @@ type Publisher struct {
 type topic struct {
 	name       string
 	partitions atomic.Pointer[[]*partition] // nil until Kafka has told
+	limit      atomic.Int64                 // most bytes that it takes in a batch, as far as is known
 	known      chan struct{}                // closed when partitions is set
 	committed  prometheus.Counter
 	failed     prometheus.Counter
@@ -82,13 +85,15 @@ func New(cfg Config) *Publisher {
 		ended:     make(chan struct{}),
 	}
 	for _, name := range cfg.Topics {
-		p.topics = append(p.topics, &topic{
+		t := &topic{
 			name:      name,
 			known:     make(chan struct{}),
 			committed: p.metrics.records.WithLabelValues(name, "committed"),
 			failed:    p.metrics.records.WithLabelValues(name, "failed"),
 			duplicate: p.metrics.records.WithLabelValues(name, "duplicate"),
-		})
+		}
+		t.limit.Store(math.MaxInt32)
+		p.topics = append(p.topics, t)
 	}
 	// Slow partitions leave a quarter of the clients to the others, silent ones
 	// a quarter of the rest to the slow, at least one each where there are three.
@@ -142,6 +147,8 @@ func (p *Publisher) Publish(r *Receipt, topic int, frame uint64, records []Recor
 	if len(records) == 0 {
 		return nil
 	}
+	p.adding.Add(1)
+	defer p.adding.Add(-1)
 	partitions := p.topics[topic].all()
 	switch {
 	case p.stopping.Load():
@@ -201,6 +208,27 @@ func publishKeyed(r *Receipt, all []*partition, home int, records []Record) {
 // already are.
 func (p *Publisher) Duplicate(topic, records int) { p.topics[topic].duplicate.Add(float64(records)) }
 
+// minLimit is the least that a topic is believed to take.
+const minLimit = 16 << 10
+
+// tooLarge learns that the topic takes no batch of n bytes, so that the next ones
+// need not be refused first.
+func (t *topic) tooLarge(n int, log *slog.Logger) {
+	most := int64(max(n/2, minLimit))
+	if t.limit.Load() <= most {
+		return
+	}
+	t.limit.Store(most)
+	log.Warn("Kafka takes no batch of this size; drain makes smaller ones, and shortens records that are larger",
+		"topic", t.name, "bytes", n, "now", most, "do", "raise max.message.bytes of the topic, and start drain again")
+}
+
+// MaxRecord is the size in bytes, key and value together, of the largest record
+// that Topics[topic] is believed to take. It can fall when Kafka refuses one.
+func (p *Publisher) MaxRecord(topic int) int {
+	return int(p.topics[topic].limit.Load()) - batchHead - recordOverhead
+}
+
 // commit settles a batch that is stored.
 func (p *Publisher) commit(pt *partition, b *batch, took time.Duration) {
 	p.metrics.batchRecords.Observe(float64(b.records))
@@ -215,9 +243,9 @@ func (p *Publisher) commit(pt *partition, b *batch, took time.Duration) {
 // refuse settles a batch of one record that Kafka will never take.
 func (p *Publisher) refuse(pt *partition, b *batch, err error) {
 	pt.topic.failed.Add(float64(b.records))
-	p.cfg.Logger.Error("Kafka refuses a record for its size; it is lost",
+	p.cfg.Logger.Error("Kafka refuses a record for its size; it is lost, unless its sender repeats it: the next such one is shortened",
 		"topic", pt.topic.name, "partition", pt.id, "bytes", len(b.buf), "error", err,
-		"do", "raise max.message.bytes of the topic, or lower BATCH_BYTES")
+		"do", "raise max.message.bytes of the topic")
 	p.settle(b, true)
 }
 
@@ -251,7 +279,7 @@ func (p *Publisher) Shutdown(ctx context.Context) error {
 	p.stopping.Store(true)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for p.uncommitted() > 0 && ctx.Err() == nil {
+	for (p.adding.Load() > 0 || p.uncommitted() > 0) && ctx.Err() == nil {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -24,6 +24,8 @@ func TestRefusedUntilMended_isKeptAndSaid(t *testing.T) {
 	}{
 		"not allowed to write":         {produce, kerr.TopicAuthorizationFailed, "allow this user to write to the topic router"},
 		"too few replicas":             {produce, kerr.NotEnoughReplicas, "bring the missing replicas back"},
+		"compacted, without keys":      {produce, kerr.InvalidRecord, "set cleanup.policy=delete for the topic router, or set KAFKA_KEY"},
+		"a clock that is wrong":        {produce, kerr.InvalidTimestamp, "look at the clocks"},
 		"topic gone":                   {produce, kerr.UnknownTopicOrPartition, "make the topic router"},
 		"not allowed to be idempotent": {initProducer, kerr.ClusterAuthorizationFailed, "allow this user IdempotentWrite"},
 		"coordinator still loading":    {initProducer, kerr.CoordinatorLoadInProgress, "fetch a producer id"},

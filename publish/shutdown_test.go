@@ -128,3 +128,21 @@ func TestShutdownUnderLoad_losesNothing(t *testing.T) {
 		}
 	}
 }
+
+// A handler whose connection was cut off may still be in Publish when Shutdown is
+// called: the records it has not added yet are waited for.
+func TestShutdown_waitsForAPublishUnderWay(t *testing.T) {
+	s := serve(t, fake(t).ListenAddrs(), options{}).known()
+	s.adding.Add(1)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Shutdown(t.Context()) }()
+	select {
+	case <-ended:
+		t.Fatal("ended before the Publish under way")
+	case <-time.After(50 * time.Millisecond):
+	}
+	s.adding.Add(-1)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

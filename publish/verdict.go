@@ -98,6 +98,10 @@ func advice(err error, topic string) string {
 		return "look at KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
 	case errors.Is(err, kafka.NotEnoughReplicas):
 		return "bring the missing replicas back, or lower min.insync.replicas"
+	case errors.Is(err, kafka.InvalidRecord):
+		return fmt.Sprintf("set cleanup.policy=delete for the topic %s, or set KAFKA_KEY: a compacted topic takes no record without a key", topic)
+	case errors.Is(err, kafka.InvalidTimestamp):
+		return fmt.Sprintf("look at the clocks, and at message.timestamp.before.max.ms and after.max.ms of the topic %s", topic)
 	}
 	return ""
 }

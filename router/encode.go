@@ -59,6 +59,7 @@ type Encoder struct {
 	room  int    // where the record must end, once clip is at its smallest
 	short bool   // something was left out or cut off
 	path  []byte // the path as the last record has it
+	shown int    // bytes of the last line that may be shown
 	buf   []byte // what redaction needs
 }
 
@@ -71,7 +72,7 @@ func (e *Encoder) Append(dst []byte, env *Envelope, r *Record, index int, micros
 	begin, before := len(dst), e.Redactions
 	e.clip, e.room = 0, math.MaxInt
 	for {
-		e.path, e.short = nil, e.clip > 0
+		e.path, e.shown, e.short = nil, 0, e.clip > 0
 		dst = env.Append(dst[:begin], index, micros, hasTime)
 		if r.Readable() {
 			dst = e.appendFields(dst, r)
@@ -99,6 +100,16 @@ const truncated = `,"truncated":true`
 // escaped. It is valid until the next Append.
 func (e *Encoder) Path() []byte { return e.path }
 
+// Visible is the value of k in the record that was last appended, r, whole even
+// where the record has only its beginning. It is empty where the record leaves it
+// out because it may be the rest of a secret.
+func (e *Encoder) Visible(r *Record, k Key) []byte {
+	if r.values[k].end > e.shown {
+		return nil
+	}
+	return r.Value(k)
+}
+
 // Shortened tells whether something was cut off the record that was last
 // appended, or left out of it.
 func (e *Encoder) Shortened() bool { return e.short }
@@ -113,6 +124,7 @@ func (e *Encoder) appendUnreadable(dst []byte, r *Record) []byte {
 func (e *Encoder) appendFields(dst []byte, r *Record) []byte {
 	before := e.Redactions
 	visible := e.Redactor.visible(r)
+	e.shown = visible
 	e.short = e.short || visible < len(r.line)
 	var odd uint32 // bit k: the value of Key k is not what it should hold
 	for k := range fields {
