@@ -3,14 +3,20 @@
 package httpapi
 
 import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
+
+var framesMade atomic.Uint64
 
 // oneRequest returns a function that posts a frame of n lines over a connection
 // that is kept, and waits for its 200. It allocates nothing itself.
@@ -26,8 +32,12 @@ func oneRequest(t testing.TB, d *door, n int) func() {
 	request := []byte(fmt.Sprintf("POST /logs HTTP/1.1\r\nHost: drain.example.com\r\nAuthorization: %s\r\n"+
 		"Content-Type: application/logplex-1\r\nLogplex-Msg-Count: %d\r\n%s\r\n%s\r\nUser-Agent: Logplex/v49\r\nContent-Length: %d\r\n\r\n%s",
 		strings.TrimPrefix(basic("", secret), "Authorization: "), n, frameName, drainName, len(body), body))
+	name := request[bytes.Index(request, []byte(frameName))+len("Logplex-Frame-Id: "):][:32]
+	var number [16]byte
 	answer := make([]byte, len("HTTP/1.1 200 OK\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\nContent-Length: 0\r\n\r\n"))
 	return func() {
+		binary.BigEndian.PutUint64(number[:], framesMade.Add(1)) // another frame each time
+		hex.Encode(name, number[:])
 		if _, err := conn.Write(request); err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +58,7 @@ func TestARequestOf100LinesCostsFewAllocations(t *testing.T) {
 		max         uint64
 	}{{1, KeyNone, 40}, {1, KeyDrain, 40}, {32, KeyNone, 40}} {
 		d := open(t, func(s *setup) { s.kafka, s.secrets, s.Key = brokerProcess(t), secret, tt.key })
-		must(t, d.publisher.Await(t.Context()))
+		d.known()
 		posts := make([]func(), tt.connections)
 		for i := range posts {
 			posts[i] = oneRequest(t, d, 100)
@@ -80,7 +90,7 @@ func TestARequestOf100LinesCostsFewAllocations(t *testing.T) {
 
 func BenchmarkRequestOf100Lines(b *testing.B) {
 	d := open(b, func(s *setup) { s.kafka, s.secrets = brokerProcess(b), secret })
-	must(b, d.publisher.Await(b.Context()))
+	d.known()
 	post := oneRequest(b, d, 100)
 	post()
 	b.ReportAllocs()
@@ -91,7 +101,7 @@ func BenchmarkRequestOf100Lines(b *testing.B) {
 
 func BenchmarkRequestsOf100LinesAtOnce(b *testing.B) {
 	d := open(b, func(s *setup) { s.kafka, s.secrets = brokerProcess(b), secret })
-	must(b, d.publisher.Await(b.Context()))
+	d.known()
 	b.ReportAllocs()
 	b.SetParallelism(32)
 	b.RunParallel(func(pb *testing.PB) {

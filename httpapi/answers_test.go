@@ -199,8 +199,7 @@ func TestWithoutACommitTheAnswerIs503(t *testing.T) {
 		},
 		"no room": func(t *testing.T) *door {
 			d := open(t, func(s *setup) { s.Hold = hold })
-			must(t, d.budget.Acquire(t.Context(), int(d.budget.Size())))
-			t.Cleanup(func() { d.budget.Release(int(d.budget.Size())) })
+			t.Cleanup(d.fill())
 			return d
 		},
 		"a stop": func(t *testing.T) *door {
@@ -247,7 +246,7 @@ func TestWhatWasAnswered503IsCommittedLater(t *testing.T) {
 
 func TestARequestWaitsForRoom(t *testing.T) {
 	d := open(t)
-	must(t, d.budget.Acquire(t.Context(), int(d.budget.Size())))
+	release := d.fill()
 	answered := make(chan answer, 1)
 	go func() { answered <- d.post(frame(hello)) }()
 	select {
@@ -255,7 +254,7 @@ func TestARequestWaitsForRoom(t *testing.T) {
 		t.Errorf("answered %d without room", a.status)
 	case <-time.After(50 * time.Millisecond):
 	}
-	d.budget.Release(int(d.budget.Size()))
+	release()
 	if a := <-answered; a.status != 200 {
 		t.Errorf("answered %d with room", a.status)
 	}

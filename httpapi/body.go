@@ -62,6 +62,7 @@ const (
 // budget is what one request holds of the publish.Budget.
 type budget struct {
 	all      *publish.Budget
+	account  *publish.Account // the sender's
 	weight   int
 	held     int
 	ctx      context.Context // the request's
@@ -73,10 +74,10 @@ func (b *budget) grow(n int) error {
 	if n <= b.held {
 		return nil
 	}
-	if !b.all.TryAcquire(n - b.held) {
+	if !b.all.TryAcquire(b.account, n-b.held) {
 		ctx, cancel := context.WithDeadline(b.ctx, b.deadline)
 		defer cancel()
-		if b.all.Acquire(ctx, n-b.held) != nil {
+		if b.all.Acquire(ctx, b.account, n-b.held) != nil {
 			return errNoRoom
 		}
 	}
@@ -91,7 +92,7 @@ func (b *budget) growFor(n int) error { return b.grow(int(min(int64(n), b.all.Si
 // shrink gives back all but n bytes.
 func (b *budget) shrink(n int) {
 	if n < b.held {
-		b.all.Release(b.held - n)
+		b.all.Release(b.account, b.held-n)
 		b.held = n
 	}
 }

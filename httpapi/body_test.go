@@ -217,7 +217,7 @@ func TestRequestsThatWaitForRoomAllGetIt(t *testing.T) {
 			d := open(t, func(s *setup) { s.inflight = 2 << 20 })
 			body := encode(strings.Repeat(frame(hello), 400)) // some 100 KB
 			// All bodies wait in their connections before the first is read.
-			must(t, d.budget.Acquire(t.Context(), int(d.budget.Size())))
+			release := d.fill()
 			var senders sync.WaitGroup
 			for i := range 60 {
 				senders.Go(func() {
@@ -227,7 +227,7 @@ func TestRequestsThatWaitForRoomAllGetIt(t *testing.T) {
 					}
 				})
 			}
-			time.AfterFunc(300*time.Millisecond, func() { d.budget.Release(int(d.budget.Size())) })
+			time.AfterFunc(300*time.Millisecond, release)
 			senders.Wait()
 		})
 	}
@@ -237,8 +237,7 @@ func TestRequestsThatWaitForRoomAllGetIt(t *testing.T) {
 func TestAWaitForRoomIsNotTheSendersTime(t *testing.T) {
 	t.Parallel()
 	d := open(t, func(s *setup) { s.Hold = bodyPatience + 3*time.Second })
-	must(t, d.budget.Acquire(t.Context(), int(d.budget.Size())))
-	time.AfterFunc(bodyPatience+time.Second, func() { d.budget.Release(int(d.budget.Size())) })
+	time.AfterFunc(bodyPatience+time.Second, d.fill())
 	d.want(200, strings.Repeat(hello, 50)) // more than comes with its head
 }
 

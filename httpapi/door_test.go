@@ -129,11 +129,26 @@ func open(t testing.TB, change ...func(*setup)) *door {
 	d.server = New(s.Config)
 	d.serve(t)
 	if d.broker != nil {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		must(t, d.publisher.Await(ctx))
+		d.known()
 	}
 	return d
+}
+
+// known waits for the topics.
+func (d *door) known() {
+	d.t.Helper()
+	eventually(d.t, "the topics are known", d.publisher.Known)
+}
+
+// fill takes all the room there is, for nobody's requests; the function that it
+// returns gives it back.
+func (d *door) fill() (release func()) {
+	var account publish.Account
+	n := int(d.budget.Size() - d.budget.Used())
+	if !d.budget.TryAcquire(&account, n) {
+		d.t.Fatal("no room to fill")
+	}
+	return func() { d.budget.Release(&account, n) }
 }
 
 // serve runs publisher and listener until t ends.

@@ -33,7 +33,7 @@ func FuzzABodyIsReadAsTheLibraryReadsIt(f *testing.F) {
 	bodies(f, func(body []byte) { f.Add(body, true, uint16(4096)) })
 	f.Fuzz(func(t *testing.T, body []byte, chunks bool, limit uint16) {
 		all := publish.NewBudget(64 << 20)
-		in := &intake{budget: budget{all: all, weight: weight, ctx: t.Context(), deadline: time.Now().Add(time.Second)}}
+		in := &intake{budget: budget{all: all, account: new(publish.Account), weight: weight, ctx: t.Context(), deadline: time.Now().Add(time.Second)}}
 		r := httptest.NewRequest("POST", "/logs", io.NopCloser(iotest.HalfReader(bytes.NewReader(body))))
 		r.ContentLength = int64(len(body))
 		if chunks {

@@ -68,7 +68,7 @@ type output struct {
 // counts are what a frame adds to the metrics once it is taken.
 type counts struct {
 	messages  [numKinds]int
-	loss      [len(lossCodes)]int64
+	loss      loss
 	forged    int
 	truncated int
 	badCounts int
@@ -77,9 +77,9 @@ type counts struct {
 var intakes = sync.Pool{New: func() any { return new(intake) }}
 
 // newIntake makes an intake ready for r; free ends it.
-func (s *Server) newIntake(r *http.Request, app string) *intake {
+func (s *Server) newIntake(r *http.Request, app string, src *source) *intake {
 	in := intakes.Get().(*intake)
-	in.budget = budget{all: s.cfg.Budget, weight: weight, ctx: r.Context()}
+	in.budget = budget{all: s.cfg.Budget, account: &src.account, weight: weight, ctx: r.Context()}
 	if s.cfg.Logs {
 		in.budget.weight = weightWithLogs
 	}

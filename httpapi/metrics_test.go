@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -19,11 +20,14 @@ const what = "wh4t-a-client-says"
 func (d *door) everything() {
 	d.t.Helper()
 	auth, app := "Authorization: Bearer "+secret, "/logs/"+what
+	frames := 0
 	send := func(method, path, body string, headers ...string) {
-		d.do(method, path, strings.NewReader(body), append(headers, "User-Agent: "+what, "Logplex-Drain-Token: "+what, "X-Request-Id: "+what)...)
+		frames++
+		d.do(method, path, strings.NewReader(body), append(headers, "User-Agent: "+what, "Logplex-Drain-Token: "+what, fmt.Sprintf("X-Request-Id: %s-%032d", what, frames))...)
 	}
 	good := frame(notice, line("/"+what), strings.ReplaceAll(appLine, "web.1", what))
 	send("POST", app, good, auth)
+	frames-- // the same again
 	send("POST", app, good, auth)
 	send("POST", app, frame(appLine), auth)
 	send("POST", app, frame("<1>"+what), auth)
@@ -62,10 +66,13 @@ func TestTheMetricsOfTheContract(t *testing.T) {
 	d.counts(map[string]float64{
 		`drain_requests_total{code="200"}`: 4, `drain_requests_total{code="400"}`: 1, `drain_requests_total{code="401"}`: 1,
 		`drain_requests_total{code="404"}`: 1, `drain_requests_total{code="405"}`: 2, `drain_requests_total{code="413"}`: 1,
-		`drain_frames_total{result="committed"}`: 4, `drain_frames_total{result="malformed"}`: 1,
+		`drain_frames_total{result="committed"}`: 3, `drain_frames_total{result="duplicate"}`: 1, `drain_frames_total{result="malformed"}`: 1,
 		`drain_frames_total{result="unauthorized"}`: 1, `drain_frames_total{result="refused"}`: 1,
 		`drain_messages_total{kind="router"}`: 2, `drain_messages_total{kind="other"}`: 5, `drain_messages_total{kind="malformed"}`: 1,
-		`drain_lost_upstream_total{code="L10"}`: 14, `drain_ack_seconds`: 5, `drain_inflight_bytes`: 0,
+		`drain_lost_upstream_total{code="L10"}`:                  7,
+		`drain_records_total{result="committed",topic="router"}`: 1, `drain_records_total{result="duplicate",topic="router"}`: 1,
+		`drain_records_total{result="committed",topic="logs"}`: 4, `drain_records_total{result="duplicate",topic="logs"}`: 2,
+		`drain_ack_seconds`: 5, `drain_inflight_bytes`: 0,
 	})
 	if text := strings.Join(names, "\n"); strings.Contains(strings.ToLower(text), what) {
 		t.Errorf("a label is a client's: %s", text)
@@ -89,17 +96,16 @@ func TestTheMetricsAddUpAtRest(t *testing.T) {
 	for range 3 {
 		d.want(503, frame(hello, hello, "<1>x"), auth)
 	}
-	left := int(d.budget.Size() - d.budget.Used())
-	must(t, d.budget.Acquire(t.Context(), left))
+	release := d.fill()
 	d.want(503, frame(hello), auth)
-	d.budget.Release(left)
+	release()
 	fault.Remove()
-	eventually(t, "what was kept is committed", func() bool { return d.metrics()["drain_recovered_total"] == 6 })
+	eventually(t, "what was kept is committed", func() bool { return d.metrics()["drain_recovered_total"] == 2 })
 	d.want(200, frame(hello), auth)
 	d.restsWithNothingHeld()
 	m := d.metrics()
-	if m[`drain_messages_total{kind="router"}`] != 9 || len(d.records(routerTopic)) != 9 {
-		t.Errorf("%v router messages, %d records", m[`drain_messages_total{kind="router"}`], len(d.records(routerTopic)))
+	if router, duplicate := m[`drain_messages_total{kind="router"}`], m[`drain_records_total{result="duplicate",topic="router"}`]; router != 9 || duplicate != 5 || len(d.records(routerTopic)) != 4 {
+		t.Errorf("%v router messages, %v duplicates, %d records", router, duplicate, len(d.records(routerTopic)))
 	}
 }
 

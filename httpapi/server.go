@@ -4,9 +4,7 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -53,6 +51,8 @@ type Config struct {
 type Server struct {
 	cfg     Config
 	metrics *metrics
+	frames  *frames
+	sources sources
 }
 
 // New makes a Server.
@@ -60,7 +60,7 @@ func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, metrics: newMetrics(cfg.Registerer, cfg.Budget)}
+	return &Server{cfg: cfg, metrics: newMetrics(cfg.Registerer, cfg.Budget), frames: newFrames(), sources: newSources()}
 }
 
 // Handler serves the ingest listener.
@@ -167,11 +167,12 @@ type taken struct {
 	deadline time.Time        // for its commit
 }
 
-// take reads a frame and publishes its records. What that takes of memory is free
-// for the next request when it returns: a request that waits for its commit holds
-// nothing but what the publisher copied.
+// take reads a frame and publishes its records, or finds that it was brought
+// before. What that takes of memory is free for the next request when it returns: a
+// request that waits for its commit holds nothing but what the publisher copied.
 func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadline time.Time) (frame taken, err error) {
-	in := s.newIntake(r, app)
+	src := s.sources.of(r, app)
+	in := s.newIntake(r, app, src)
 	defer in.free()
 	in.budget.deadline = deadline
 	if err := in.readBody(w, r, s.cfg.MaxBody); err != nil {
@@ -180,9 +181,9 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 	frame.ready = time.Now()
 	// A body that took long on its way still gets a moment for its commit.
 	if moment := frame.ready.Add(min(s.cfg.Hold, time.Second)); deadline.Before(moment) {
+		deadline = moment
 		in.budget.deadline = moment
 	}
-	frame.deadline = in.budget.deadline
 	if len(in.body) == 0 {
 		return frame, errEmptyBody
 	}
@@ -194,49 +195,65 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 	if err != nil {
 		return frame, err
 	}
-	sizes := [...]int{in.out.finish(), in.logs.finish()}
-	size := sizes[0] + sizes[1]
-	if err := in.budget.grow(size); err != nil {
+	sizes := in.out.finish() + in.logs.finish()
+	if err := in.budget.grow(sizes); err != nil {
 		return frame, err
 	}
-	in.budget.shrink(size)
-	if size == 0 {
-		s.count(in)
+	in.budget.shrink(sizes)
+	patience := s.patience(r, src, frame.ready)
+	receipt, oldest, known := s.frames.enter(id, src, frame.ready, &in.counts.loss)
+	switch known {
+	case isCommitted:
+		frame.result = frameDuplicate
+		s.count(in, known)
 		return frame, nil
-	}
-	if !s.cfg.Publisher.Known() {
-		ctx, cancel := context.WithDeadline(r.Context(), frame.deadline)
-		defer cancel()
-		if err := s.cfg.Publisher.Await(ctx); err != nil {
-			return frame, fmt.Errorf("%w: %v", err, s.cfg.Publisher.Ready())
-		}
-	}
-	receipt := publish.NewReceipt()
-	for topic, records := range [...][]publish.Record{in.out.records, in.logs.records} {
-		if err := s.cfg.Publisher.Publish(receipt, topic, id.partition(), records); err != nil {
+	case isUnderWay:
+		frame.result = frameDuplicate
+	default:
+		src.observe(frame.ready, len(in.spans))
+		oldest, err = s.cfg.Publisher.Publish(receipt, id.partition(), in.out.records, in.logs.records)
+		if err != nil {
 			receipt.Forget()
 			return frame, err
 		}
-		in.budget.held -= sizes[topic] // the publisher's now
+		in.budget.held = 0 // the publisher's now
+		if s.cfg.Queued {
+			frame.result = frameQueued
+		}
 	}
-	s.count(in)
+	s.count(in, known)
 	if s.cfg.Queued {
 		receipt.Forget()
-		frame.result = frameQueued
 		return frame, nil
 	}
 	frame.receipt = receipt
+	frame.deadline = frame.ready.Add(patience)
+	if deadline.Before(frame.deadline) {
+		frame.deadline = deadline
+	}
+	// What is stuck for longer than this one would wait is not worth waiting for.
+	if !oldest.IsZero() && frame.ready.Sub(oldest) > patience {
+		frame.deadline = frame.ready
+	}
 	return frame, nil
 }
 
-// count adds what a frame holds to the metrics, once it is taken.
-func (s *Server) count(in *intake) {
+// count adds what a frame holds to the metrics. Of one that was brought before, the
+// records are duplicates, and the rest is counted already.
+func (s *Server) count(in *intake, known repeat) {
 	m, c := s.metrics, &in.counts
 	for kind, n := range c.messages {
 		m.messages[kind].Add(float64(n))
 	}
 	for code, n := range c.loss {
 		m.loss[code].Add(float64(n))
+	}
+	if known != isNew {
+		s.cfg.Publisher.Duplicate(0, len(in.out.records))
+		if s.cfg.Logs {
+			s.cfg.Publisher.Duplicate(1, len(in.logs.records))
+		}
+		return
 	}
 	m.redactions.Add(float64(in.encoder.Redactions))
 	m.forged.Add(float64(c.forged))

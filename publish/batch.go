@@ -56,18 +56,19 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // batch is the records of one produce request. It is filled under its
 // partition's lock, and owned by the partition's sender once it is sealed.
 type batch struct {
-	buf      []byte // the batch as it is sent: head, then records
-	records  int
-	budget   int // bytes of the Budget that its records hold
-	opened   time.Time
-	receipts []claim
-	sealedBy sealReason
+	buf       []byte // the batch as it is sent: head, then records
+	records   int
+	unclaimed int // bytes of the Budget that its last records hold, until claimFor
+	opened    time.Time
+	receipts  []claim
+	sealedBy  sealReason
 }
 
-// claim is one request's part of a batch.
+// claim is one frame's part of a batch.
 type claim struct {
 	receipt *Receipt
-	records int
+	records int32
+	bytes   int32 // of the Budget, that they hold
 }
 
 type sealReason uint8
@@ -122,7 +123,7 @@ func (b *batch) add(r *Record) {
 	buf = append(buf, r.Value...)
 	b.buf = append(buf, 0)
 	b.records++
-	b.budget += r.Size()
+	b.unclaimed += r.Size()
 }
 
 // varintLen is the length of n as a zigzag varint.
@@ -138,8 +139,9 @@ func varintLen(n int64) int {
 
 // claimFor notes that the last records of b, as many as given, belong to r.
 func (b *batch) claimFor(r *Receipt, records int) {
-	b.receipts = append(b.receipts, claim{r, records})
-	r.left.Add(1)
+	b.receipts = append(b.receipts, claim{r, int32(records), int32(b.unclaimed)})
+	b.unclaimed = 0
+	r.batch()
 }
 
 // seal writes the head. It may be called again, with another producer's sequence.
@@ -167,27 +169,26 @@ func (b *batch) seal(id producer, sequence int32) {
 func (b *batch) split() (first, second *batch) {
 	first, second = newBatch(b.opened), newBatch(b.opened)
 	first.sealedBy, second.sealedBy = b.sealedBy, b.sealedBy
-	half, rest := b.records/2, b.buf[batchHead:]
-	for i := range b.records {
-		var r Record
-		r, rest = readRecord(rest)
-		if i < half {
-			first.add(&r)
-		} else {
-			second.add(&r)
+	half, rest := int32(b.records/2), b.buf[batchHead:]
+	move := func(to *batch, c claim, n int32) {
+		if n == 0 {
+			return
 		}
+		for range n {
+			var r Record
+			r, rest = readRecord(rest)
+			to.add(&r)
+		}
+		to.receipts = append(to.receipts, claim{c.receipt, n, int32(to.unclaimed)})
+		to.unclaimed = 0
 	}
 	for _, c := range b.receipts {
 		n := min(c.records, half)
 		half -= n
-		if n > 0 {
-			first.receipts = append(first.receipts, claim{c.receipt, n})
-		}
-		if n < c.records {
-			second.receipts = append(second.receipts, claim{c.receipt, c.records - n})
-		}
+		move(first, c, n)
+		move(second, c, c.records-n)
 		if n > 0 && n < c.records {
-			c.receipt.left.Add(1) // it waits for two batches now
+			c.receipt.batch() // it waits for two batches now
 		}
 	}
 	b.free()

@@ -100,8 +100,8 @@ func TestRecord_neverTakesMoreThanItsSize(t *testing.T) {
 		for i := range records {
 			sum += records[i].Size()
 		}
-		if len(b.buf)-batchHead > sum || b.budget != sum {
-			t.Fatalf("%d bytes and a budget of %d for records of %d", len(b.buf)-batchHead, b.budget, sum)
+		if len(b.buf)-batchHead > sum || b.unclaimed != sum {
+			t.Fatalf("%d bytes and a budget of %d for records of %d", len(b.buf)-batchHead, b.unclaimed, sum)
 		}
 		b.free()
 	})
@@ -111,7 +111,7 @@ func TestSplit_keepsRecordsOrderAndClaims(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b, want := anyBatch(t, time.Now(), 2)
 		b.sealedBy = byBytes
-		budget := b.budget
+		budget := b.unclaimed
 		claims := make(map[*Receipt]int)
 		for left := len(want); left > 0; {
 			r := &Receipt{}
@@ -121,7 +121,7 @@ func TestSplit_keepsRecordsOrderAndClaims(t *testing.T) {
 		}
 		first, second := b.split()
 		var got []Record
-		holders := make(map[*Receipt]int32)
+		holders, bytes := make(map[*Receipt]int32), 0
 		for _, half := range []*batch{first, second} {
 			half.seal(producer{}, 0)
 			_, records := read(t, half.buf)
@@ -131,21 +131,22 @@ func TestSplit_keepsRecordsOrderAndClaims(t *testing.T) {
 				if c.records < 1 {
 					t.Fatalf("a claim on %d records", c.records)
 				}
-				claims[c.receipt] -= c.records
-				claimed += c.records
+				claims[c.receipt] -= int(c.records)
+				claimed += int(c.records)
 				holders[c.receipt]++
+				bytes += int(c.bytes)
 			}
 			if len(records) == 0 || claimed != len(records) || half.records != len(records) || half.sealedBy != byBytes {
 				t.Fatalf("%d records, of them %d claimed, in a half of %d", len(records), claimed, half.records)
 			}
 		}
 		for r, left := range claims {
-			if left != 0 || r.left.Load() != holders[r] {
-				t.Fatalf("%d records are claimed too few; the receipt waits for %d of %d batches", left, r.left.Load(), holders[r])
+			if left != 0 || r.left != holders[r] {
+				t.Fatalf("%d records are claimed too few; the receipt waits for %d of %d batches", left, r.left, holders[r])
 			}
 		}
-		if !slices.EqualFunc(got, want, same) || first.budget+second.budget != budget {
-			t.Fatalf("%d records of %d, budget %d+%d of %d", len(got), len(want), first.budget, second.budget, budget)
+		if !slices.EqualFunc(got, want, same) || bytes != budget {
+			t.Fatalf("%d records of %d, budget %d of %d", len(got), len(want), bytes, budget)
 		}
 		first.free()
 		second.free()

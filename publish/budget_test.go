@@ -4,30 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"pgregory.net/rapid"
 )
 
 func TestBudget_boundsWhatIsTaken(t *testing.T) {
 	b := NewBudget(100)
-	if !b.TryAcquire(60) || b.TryAcquire(60) || b.Used() != 60 || b.Size() != 100 {
+	var a Account
+	if !b.TryAcquire(&a, 60) || b.TryAcquire(&a, 60) || b.Used() != 60 || b.Size() != 100 {
 		t.Fatalf("%d of %d used", b.Used(), b.Size())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	waited := make(chan error)
-	go func() { waited <- b.Acquire(ctx, 60) }()
+	go func() { waited <- b.Acquire(ctx, &a, 60) }()
 	cancel()
 	if err := <-waited; !errors.Is(err, context.Canceled) || b.Used() != 60 {
 		t.Fatalf("%v, %d used", err, b.Used())
 	}
-	go func() { waited <- b.Acquire(t.Context(), 60) }()
-	b.Release(60)
+	go func() { waited <- b.Acquire(t.Context(), &a, 60) }()
+	b.Release(&a, 60)
 	if err := <-waited; err != nil || b.Used() != 60 {
 		t.Fatalf("%v, %d used", err, b.Used())
 	}
@@ -146,4 +150,140 @@ func TestBudget_isBackWhenAllIsSettled(t *testing.T) {
 	if committed+failed != 400 || failed == 0 {
 		t.Errorf("%v committed, %v failed", committed, failed)
 	}
+}
+
+// While others wait, nobody gets more than a quarter; while nobody does, all.
+func TestBudget_isShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(100)
+		var greedy, modest, small Account
+		for range 10 {
+			if !b.TryAcquire(&greedy, 10) {
+				t.Fatal("what is free is not given")
+			}
+		}
+		var order []string
+		acquire := func(name string, a *Account, n int) {
+			go func() {
+				if err := b.Acquire(t.Context(), a, n); err != nil {
+					t.Error(err)
+				}
+				order = append(order, name)
+			}()
+			synctest.Wait()
+		}
+		expect := func(what string, want ...string) {
+			t.Helper()
+			synctest.Wait()
+			if !slices.Equal(order, want) {
+				t.Fatalf("%s: %v had their turn, want %v", what, order, want)
+			}
+		}
+		acquire("greedy", &greedy, 10)
+		acquire("modest", &modest, 20)
+		acquire("small", &small, 5)
+		expect("without room")
+		b.Release(&greedy, 10)
+		expect("half the room that the first within its share needs")
+		if b.TryAcquire(&small, 1) || b.TryAcquire(&greedy, 1) {
+			t.Fatal("who comes last is served first")
+		}
+		b.Release(&greedy, 10)
+		expect("room for one", "modest")
+		b.Release(&greedy, 5)
+		expect("room for another", "modest", "small")
+		acquire("modest again", &modest, 30) // 50 are held by it then
+		b.Release(&greedy, 20)
+		expect("room for the greedy, who came first", "modest", "small", "greedy")
+		if !b.TryAcquire(&small, 5) {
+			t.Fatal("one within its share waits behind one that is not")
+		}
+		b.Release(&greedy, 65)
+		expect("room for all", "modest", "small", "greedy", "modest again")
+		b.Release(&modest, 50)
+		b.Release(&small, 10)
+		if b.Used() != 0 || greedy.held != 0 || modest.held != 0 || small.held != 0 {
+			t.Errorf("%d used, %d %d %d held", b.Used(), greedy.held, modest.held, small.held)
+		}
+	})
+}
+
+// Whoever asks for what, in whatever order: what is used is what is held and never
+// more than there is, nobody waits who could be served, and all get their turn.
+func TestBudget_alwaysAddsUp(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		b := NewBudget(100)
+		accounts := make([]Account, 4)
+		type hold struct {
+			a *Account
+			n int
+		}
+		var held []hold
+		var waiting []*request
+		check := func() {
+			sum := 0
+			for i := range accounts {
+				sum += accounts[i].held
+			}
+			if b.used != sum || sum > 100 {
+				rt.Fatalf("%d used, %d held", b.used, sum)
+			}
+			var first *request
+			for e := b.waiting.Front(); e != nil; e = e.Next() {
+				w := e.Value.(*request)
+				if first == nil || b.within(w.account, w.n) && !b.within(first.account, first.n) {
+					first = w
+				}
+			}
+			if first != nil && first.n <= 100-b.used {
+				rt.Fatalf("one waits for %d of %d free", first.n, 100-b.used)
+			}
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"acquire": func(rt *rapid.T) {
+				a, n := &accounts[rapid.IntRange(0, 3).Draw(rt, "account")], rapid.IntRange(1, 60).Draw(rt, "n")
+				if b.TryAcquire(a, n) {
+					held = append(held, hold{a, n})
+					return
+				}
+				w := &request{a, n, make(chan struct{})} // as Acquire does
+				b.waiting.PushBack(w)
+				waiting = append(waiting, w)
+			},
+			"release": func(rt *rapid.T) {
+				if len(held) == 0 {
+					rt.Skip()
+				}
+				i := rapid.IntRange(0, len(held)-1).Draw(rt, "which")
+				b.Release(held[i].a, held[i].n)
+				held = slices.Delete(held, i, i+1)
+				waiting = slices.DeleteFunc(waiting, func(w *request) bool {
+					select {
+					case <-w.granted:
+						held = append(held, hold{w.account, w.n})
+						return true
+					default:
+						return false
+					}
+				})
+			},
+			"": func(*rapid.T) { check() },
+		})
+		for len(held) > 0 {
+			b.Release(held[0].a, held[0].n)
+			held = held[1:]
+			waiting = slices.DeleteFunc(waiting, func(w *request) bool {
+				select {
+				case <-w.granted:
+					held = append(held, hold{w.account, w.n})
+					return true
+				default:
+					return false
+				}
+			})
+		}
+		if len(waiting) > 0 || b.used != 0 {
+			rt.Fatalf("%d still wait, %d used", len(waiting), b.used)
+		}
+	})
 }

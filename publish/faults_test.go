@@ -252,15 +252,29 @@ func TestTopicMade_isFound(t *testing.T) {
 	if err := s.Ready(); !errors.As(err, &missing) || missing.Topic != testTopic {
 		t.Errorf("Ready says %v", err)
 	}
-	if err := s.add(NewReceipt(), 0, record("too early")); !errors.Is(err, ErrNoTopic) {
-		t.Errorf("Publish says %v", err)
-	}
+	early := s.publish(0, record("early"))
 	if err := c.CreateTopic(testTopic, 4, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.eventually(watchEvery*9/10, "the topic is known", s.Known)
 	s.commits(0, "in time", hold)
+	if _, err := s.wait(early); err != nil {
+		t.Errorf("what came before the topic: %v", err)
+	}
+	holds(t, c, 0, "early", "in time")
 	s.eventually(noticed, "ready", func() bool { return s.Ready() == nil })
+}
+
+// A topic that is missing does not keep the records of another one.
+func TestTopicMissing_harmsNoOther(t *testing.T) {
+	t.Parallel()
+	c := fake(t)
+	s := serve(t, c.ListenAddrs(), options{topics: []string{testTopic, "missing"}})
+	s.eventually(noticed, "the missing topic is said", func() bool { return s.log.says("make the topic missing") })
+	s.commits(0, "beside it", hold)
+	if err := s.Ready(); err == nil {
+		t.Error("ready without a topic")
+	}
 }
 
 // The race detector judges: a request that was given up may be read from

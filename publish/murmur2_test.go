@@ -34,7 +34,7 @@ func TestKey_goesWhereTheJavaClientPutsIt(t *testing.T) {
 		want := java.Balance(kafka.Message{Key: key}, partitions...)
 		p := idle(len(partitions), Config{BatchRecords: 10, BatchBytes: 1000})
 		// The one before it has no key, so that it goes where the frame says.
-		if err := p.Publish(NewReceipt(), 0, 0, []Record{{}, {Key: key}}); err != nil {
+		if _, err := p.Publish(NewReceipt(new(owner)), 0, []Record{{}, {Key: key}}); err != nil {
 			t.Fatal(err)
 		}
 		for id, pt := range p.topics[0].all() {

@@ -68,16 +68,32 @@ func TestBrokerThatComesLater_isTakenUp(t *testing.T) {
 	if err := s.Ready(); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("Ready says %v", err)
 	}
-	if err := s.add(NewReceipt(), 0, record("too early")); !errors.Is(err, ErrNoTopic) {
-		t.Errorf("Publish says %v", err)
+	var waits *Receipt
+	for i := range 10 { // with keys and without, kept in their order
+		waits = s.publish(0, record(fmt.Sprint("early-", i)), Record{Key: []byte("elsewhere"), Value: fmt.Appendf(nil, "keyed-%d", i)})
+		if i < 9 {
+			waits.Forget()
+		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	if err := s.Await(ctx); !errors.Is(err, ErrNoTopic) {
-		t.Errorf("Await says %v", err)
+	given := s.publish(1, record("given up"))
+	if err := given.Wait(t.Context(), time.Now().Add(10*time.Millisecond)); !errors.Is(err, ErrUncommitted) {
+		t.Errorf("answered %v without a broker", err)
 	}
-	fake(t, kfake.Ports(port))
+	c := fake(t, kfake.Ports(port))
 	s.known().commits(0, "in time", hold)
+	if _, err := s.wait(waits); err != nil {
+		t.Errorf("what came before the broker: %v", err)
+	}
+	var want []string
+	for i := range 10 {
+		want = append(want, fmt.Sprint("early-", i))
+	}
+	holds(t, c, 0, append(want, "in time")...)
+	s.is(22, "drain_records_total", "result=committed")
+	s.is(1, "drain_recovered_total")
+	if used := s.cfg.Budget.Used(); used != 0 {
+		t.Errorf("%d bytes are still held", used)
+	}
 	s.eventually(noticed, "ready", func() bool { return s.Ready() == nil })
 }
 

@@ -48,8 +48,9 @@ func newPartition(t *topic, id int, p *Publisher) *partition {
 }
 
 // add puts records in batches, those that next links from first on, or all of
-// them without next. It never waits.
-func (pt *partition) add(r *Receipt, records []Record, first int32, next []int32) {
+// them without next. It never waits. It tells when the oldest record came that is
+// not committed yet.
+func (pt *partition) add(r *Receipt, records []Record, first int32, next []int32) (oldest time.Time) {
 	now := time.Now()
 	maxRecords, maxBytes := pt.p.cfg.BatchRecords, min(pt.p.cfg.BatchBytes, int(pt.topic.limit.Load()))
 	pt.mu.Lock()
@@ -80,10 +81,12 @@ func (pt *partition) add(r *Receipt, records []Record, first int32, next []int32
 	}
 	pt.open.claimFor(r, run)
 	idle := !pt.busy
+	oldest, _ = pt.first()
 	pt.mu.Unlock()
 	if idle {
 		pt.signal()
 	}
+	return oldest
 }
 
 // seal moves the open batch to the sealed ones. mu is held.
@@ -140,6 +143,11 @@ func (pt *partition) putBack(b *batch) {
 func (pt *partition) oldest() (t time.Time, ok bool) {
 	pt.mu.Lock()
 	defer pt.mu.Unlock()
+	return pt.first()
+}
+
+// first is oldest with mu held.
+func (pt *partition) first() (t time.Time, ok bool) {
 	switch {
 	case pt.busy:
 		return pt.taken, true

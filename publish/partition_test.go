@@ -38,7 +38,7 @@ func (pt *partition) put(n, size int) {
 	for i := range records {
 		records[i].Value = make([]byte, size-recordOverhead)
 	}
-	pt.add(&Receipt{done: make(chan struct{}, 1)}, records, 0, nil)
+	pt.add(NewReceipt(new(owner)), records, 0, nil)
 }
 
 // next is what the sender would send now: how many records, and what sealed them.
@@ -195,8 +195,8 @@ func TestPartition_losesAndSwapsNothing(t *testing.T) {
 			}
 			claimed := 0
 			for _, c := range taken.receipts {
-				claimed += c.records
-				c.receipt.finish()
+				claimed += int(c.records)
+				c.receipt.finish(c.records, false)
 			}
 			if claimed != taken.records {
 				t.Fatalf("%d of %d records are claimed", claimed, taken.records)
@@ -211,7 +211,7 @@ func TestPartition_losesAndSwapsNothing(t *testing.T) {
 					records[i].Value = fmt.Appendf(nil, "%d%s", len(came), bytes.Repeat([]byte("."), rapid.IntRange(0, 100).Draw(t, "size")))
 					came = append(came, string(records[i].Value))
 				}
-				receipts = append(receipts, NewReceipt())
+				receipts = append(receipts, NewReceipt(new(owner)))
 				pt.add(receipts[len(receipts)-1], records, 0, nil)
 			},
 			"take": func(t *rapid.T) {
@@ -248,8 +248,8 @@ func TestPartition_losesAndSwapsNothing(t *testing.T) {
 			t.Fatalf("came %q, left %q", came, left)
 		}
 		for i, r := range receipts {
-			if r.left.Load() != 1 {
-				t.Fatalf("request %d waits for %d more", i, r.left.Load()-1)
+			if r.left != 1 {
+				t.Fatalf("request %d waits for %d more", i, r.left-1)
 			}
 		}
 	})

@@ -66,8 +66,8 @@ type Publisher struct {
 type topic struct {
 	name       string
 	partitions atomic.Pointer[[]*partition] // nil until Kafka has told
+	parking    parking                      // of frames, until then
 	limit      atomic.Int64                 // most bytes that it takes in a batch, as far as is known
-	known      chan struct{}                // closed when partitions is set
 	committed  prometheus.Counter
 	failed     prometheus.Counter
 	duplicate  prometheus.Counter
@@ -87,7 +87,6 @@ func New(cfg Config) *Publisher {
 	for _, name := range cfg.Topics {
 		t := &topic{
 			name:      name,
-			known:     make(chan struct{}),
 			committed: p.metrics.records.WithLabelValues(name, "committed"),
 			failed:    p.metrics.records.WithLabelValues(name, "failed"),
 			duplicate: p.metrics.records.WithLabelValues(name, "duplicate"),
@@ -105,66 +104,62 @@ func New(cfg Config) *Publisher {
 
 func threeQuarters(n int) int { return max(1, n-max(1, n/4)) }
 
-// ErrNoTopic says that Kafka has not told a topic's partitions yet: it is away,
-// or the topic is missing.
-var ErrNoTopic = errors.New("the topic is not known")
-
 // ErrStopping says that Shutdown was called.
 var ErrStopping = errors.New("stopping")
 
-// Await waits until the partitions of all topics are known, at most until ctx
-// ends; then the error is ErrNoTopic.
-func (p *Publisher) Await(ctx context.Context) error {
-	for _, t := range p.topics {
-		select {
-		case <-t.known:
-		case <-ctx.Done():
-			return ErrNoTopic
-		}
-	}
-	return nil
-}
-
-// Known tells whether Await would return at once.
+// Known tells whether Kafka has told the partitions of all topics.
 func (p *Publisher) Known() bool {
 	for _, t := range p.topics {
-		if t.partitions.Load() == nil {
+		if t.all() == nil {
 			return false
 		}
 	}
 	return true
 }
 
-// Publish takes records into batches of Topics[topic] and lets r wait for them.
-// A record with a key goes to the partition that the Java client would choose,
-// one without to the partition that frame says. It copies what it takes; the
-// Budget's bytes for the records (Record.Size), which the caller has acquired,
-// belong to the Publisher when the error is nil.
+// Publish takes a frame's records into batches, records[i] into those of Topics[i],
+// and makes r follow them. A record with a key goes to the partition that the Java
+// client would choose, one without to the partition that frame says. It copies what
+// it takes; the Budget's bytes for the records (Record.Size), which the caller has
+// acquired for the frame's account, belong to the Publisher when the error is nil.
 //
-// It never waits. The errors are ErrNoTopic and ErrStopping; nothing was taken
-// then.
-func (p *Publisher) Publish(r *Receipt, topic int, frame uint64, records []Record) error {
-	if len(records) == 0 {
-		return nil
-	}
+// It never waits, and is called once for r. oldest is when the oldest record came
+// that is not committed yet in the partitions it used. The error is ErrStopping;
+// nothing was taken then, and r has failed.
+func (p *Publisher) Publish(r *Receipt, frame uint64, records ...[]Record) (oldest time.Time, err error) {
 	p.adding.Add(1)
 	defer p.adding.Add(-1)
-	partitions := p.topics[topic].all()
-	switch {
-	case p.stopping.Load():
-		return ErrStopping
-	case partitions == nil:
-		return ErrNoTopic
+	if p.stopping.Load() {
+		p.finish(r, 0, true)
+		return oldest, ErrStopping
 	}
+	for i, records := range records {
+		if len(records) == 0 {
+			continue
+		}
+		var since time.Time
+		t := p.topics[i]
+		if partitions := t.all(); partitions != nil {
+			since = publish(r, partitions, frame, records)
+		} else {
+			since = t.park(r, frame, records)
+		}
+		if oldest.IsZero() || since.Before(oldest) {
+			oldest = since
+		}
+	}
+	p.finish(r, 0, false)
+	return oldest, nil
+}
+
+func publish(r *Receipt, partitions []*partition, frame uint64, records []Record) (oldest time.Time) {
 	home := int(frame % uint64(len(partitions)))
 	for i := range records {
 		if records[i].Key != nil {
-			publishKeyed(r, partitions, home, records)
-			return nil
+			return publishKeyed(r, partitions, home, records)
 		}
 	}
-	partitions[home].add(r, records, 0, nil)
-	return nil
+	return partitions[home].add(r, records, 0, nil)
 }
 
 // chains sort a request's records by partition: first and last of each partition,
@@ -174,7 +169,7 @@ type chains struct{ first, last, next []int32 }
 var chainsPool = sync.Pool{New: func() any { return new(chains) }}
 
 // publishKeyed gives each partition its records, one lock for each partition.
-func publishKeyed(r *Receipt, all []*partition, home int, records []Record) {
+func publishKeyed(r *Receipt, all []*partition, home int, records []Record) (oldest time.Time) {
 	const none = -1
 	c := chainsPool.Get().(*chains)
 	defer chainsPool.Put(c)
@@ -199,9 +194,12 @@ func publishKeyed(r *Receipt, all []*partition, home int, records []Record) {
 	}
 	for i, pt := range all {
 		if c.first[i] != none {
-			pt.add(r, records, c.first[i], c.next)
+			if t := pt.add(r, records, c.first[i], c.next); oldest.IsZero() || t.Before(oldest) {
+				oldest = t
+			}
 		}
 	}
+	return oldest
 }
 
 // Duplicate counts records that were not published because the same ones
@@ -250,16 +248,17 @@ func (p *Publisher) refuse(pt *partition, b *batch, err error) {
 }
 
 func (p *Publisher) settle(b *batch, failed bool) {
-	p.cfg.Budget.Release(b.budget)
+	p.cfg.Budget.releaseClaims(b.receipts)
 	for _, c := range b.receipts {
-		if failed {
-			c.receipt.failed.Store(true)
-		}
-		if late := c.receipt.finish(); late && !failed {
-			p.metrics.recovered.Add(float64(c.records))
-		}
+		p.finish(c.receipt, c.records, failed)
 	}
 	b.free()
+}
+
+func (p *Publisher) finish(r *Receipt, records int32, failed bool) {
+	if recovered := r.finish(records, failed); recovered > 0 {
+		p.metrics.recovered.Add(float64(recovered))
+	}
 }
 
 // Run watches the topics and sends until Shutdown ends it. It is called once.
@@ -299,9 +298,13 @@ func (p *Publisher) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// uncommitted counts the partitions that hold records.
+// uncommitted counts the partitions that hold records, and the topics whose
+// partitions are not known.
 func (p *Publisher) uncommitted() (n int) {
 	for _, t := range p.topics {
+		if _, ok := t.parking.oldest(); ok {
+			n++
+		}
 		for _, pt := range t.all() {
 			if _, ok := pt.oldest(); ok {
 				n++
@@ -320,6 +323,7 @@ func (t *topic) all() []*partition {
 
 // countLeft counts the records that are held after the senders have ended.
 func (t *topic) countLeft() (n int) {
+	n = t.parking.records()
 	for _, pt := range t.all() {
 		pt.mu.Lock()
 		for _, b := range pt.sealed {

@@ -36,6 +36,7 @@ type service struct {
 	clients *pool.Pool
 	reg     *prometheus.Registry
 	log     *journal
+	account Account
 }
 
 // options are what tests vary; the zero value is the service's defaults on one
@@ -112,35 +113,37 @@ func serve(t testing.TB, addrs []string, o options) *service {
 // known waits for the topics.
 func (s *service) known() *service {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := s.Await(ctx); err != nil {
-		s.t.Fatal(err, s.log)
-	}
+	s.eventually(10*time.Second, "the topics are known", s.Known)
 	return s
 }
 
 // publish gives records to a partition, their memory acquired.
 func (s *service) publish(partition uint64, records ...Record) *Receipt {
 	s.t.Helper()
-	r := NewReceipt()
-	if err := s.add(r, partition, records...); err != nil {
+	r := s.receipt()
+	err := s.add(r, partition, records...)
+	if err != nil {
 		s.t.Error(err)
 	}
 	return r
 }
+
+func (s *service) Account() *Account { return &s.account }
+func (s *service) Settled(bool)      {}
+
+func (s *service) receipt() *Receipt { return NewReceipt(s) }
 
 func (s *service) add(r *Receipt, partition uint64, records ...Record) error {
 	size := 0
 	for i := range records {
 		size += records[i].Size()
 	}
-	if err := s.cfg.Budget.Acquire(s.t.Context(), size); err != nil {
+	if err := s.cfg.Budget.Acquire(s.t.Context(), &s.account, size); err != nil {
 		return err
 	}
-	err := s.Publish(r, 0, partition, records)
+	_, err := s.Publish(r, partition, records)
 	if err != nil {
-		s.cfg.Budget.Release(size)
+		s.cfg.Budget.Release(&s.account, size)
 	}
 	return err
 }

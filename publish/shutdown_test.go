@@ -28,7 +28,7 @@ func TestShutdown_storesWhatWasTakenAndTakesNoMore(t *testing.T) {
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := s.add(NewReceipt(), 0, record("late")); !errors.Is(err, ErrStopping) {
+	if err := s.add(s.receipt(), 0, record("late")); !errors.Is(err, ErrStopping) {
 		t.Errorf("Publish says %v", err)
 	}
 	n := 0

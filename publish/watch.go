@@ -145,10 +145,7 @@ func (p *Publisher) grow(t *topic, n int) {
 		partitions = append(partitions, pt)
 		p.senders.Go(func() { pt.send(p.running) })
 	}
-	t.partitions.Store(&partitions)
-	if old == nil {
-		close(t.known)
-	}
+	t.open(p, partitions)
 }
 
 // Ready says why records could not be stored now, nil if they could.

@@ -1,0 +1,109 @@
+package httpapi
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"drain/publish"
+)
+
+// maxCommitted is how many committed frames are remembered. At the rate of a frame
+// each 10 ms that is eleven minutes, while a sender gives up after 15 s.
+const maxCommitted = 65_536
+
+// frames knows the frames that senders may bring again: those under way, and the
+// last that were committed.
+//
+//	new ──▶ under way ──committed──▶ remembered
+//	            │  ▲ the same again joins
+//	            └──failed──▶ forgotten: the same again is published anew
+type frames struct {
+	mu        sync.Mutex // guards the following, and flights
+	underWay  map[frameID]*flight
+	committed *simplelru.LRU[frameID, loss]
+}
+
+// loss is how many messages a sender says it lost, by lossCodes.
+type loss [len(lossCodes)]int64
+
+// flight is a frame under way. It is its Receipt's owner.
+type flight struct {
+	frames  *frames
+	source  *source
+	id      frameID
+	receipt *publish.Receipt
+	since   time.Time
+	loss    loss // that was counted
+}
+
+var flights = sync.Pool{New: func() any { return new(flight) }}
+
+func newFrames() *frames {
+	committed, err := simplelru.NewLRU[frameID, loss](maxCommitted, nil)
+	if err != nil {
+		panic(err) // the size is no size
+	}
+	return &frames{underWay: make(map[frameID]*flight), committed: committed}
+}
+
+// repeat is what is known of a frame that came.
+type repeat uint8
+
+const (
+	isNew       repeat = iota // its records are to be published with the receipt
+	isUnderWay                // the receipt is that of the one before
+	isCommitted               // there is nothing to wait for, and no receipt
+)
+
+// enter notes that a frame of src came. With a receipt comes since when it is under
+// way; the caller holds the receipt. What was counted of said before is taken
+// off it: every try of a frame may carry a notice, each a little later.
+func (fs *frames) enter(id frameID, src *source, now time.Time, said *loss) (r *publish.Receipt, since time.Time, known repeat) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if counted, ok := fs.committed.Get(id); ok {
+		if said.without(&counted) {
+			fs.committed.Add(id, counted)
+		}
+		return nil, since, isCommitted
+	}
+	if f := fs.underWay[id]; f != nil {
+		said.without(&f.loss)
+		f.receipt.Join()
+		return f.receipt, f.since, isUnderWay
+	}
+	f := flights.Get().(*flight)
+	*f = flight{frames: fs, source: src, id: id, since: now, loss: *said}
+	f.receipt = publish.NewReceipt(f)
+	fs.underWay[id] = f
+	return f.receipt, now, isNew
+}
+
+// without takes what was counted off l, and adds the rest to it. It tells whether
+// there is a rest.
+func (l *loss) without(counted *loss) (more bool) {
+	for i := range l {
+		l[i] = max(0, l[i]-counted[i])
+		counted[i] += l[i]
+		more = more || l[i] > 0
+	}
+	return more
+}
+
+// Account implements publish.Owner.
+func (f *flight) Account() *publish.Account { return &f.source.account }
+
+// Settled implements publish.Owner.
+func (f *flight) Settled(failed bool) {
+	fs := f.frames
+	fs.mu.Lock()
+	delete(fs.underWay, f.id)
+	if !failed {
+		fs.committed.Add(f.id, f.loss)
+	}
+	fs.mu.Unlock()
+	*f = flight{}
+	flights.Put(f)
+}

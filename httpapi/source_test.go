@@ -1,0 +1,125 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// request is one of a drain, as patience looks at it.
+func (d *door) patienceOf(src *source, now time.Time, headers ...string) time.Duration {
+	r := httptest.NewRequest("POST", "/logs", nil)
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Set(name, value)
+	}
+	return d.server.patience(r, src, now)
+}
+
+// A sender's buffer of 1,024 lines fills while one of its requests is held.
+func TestABusyDrainIsHeldForLess(t *testing.T) {
+	d := open(t, func(s *setup) { s.Hold = 4200 * time.Millisecond })
+	for _, tt := range []struct {
+		rate, frame   int // lines a second, lines a frame
+		seconds       float64
+		shortest, max time.Duration
+	}{
+		{20, 1, 60, 4200 * time.Millisecond, 4200 * time.Millisecond},
+		{100, 5, 60, 2950 * time.Millisecond, 3300 * time.Millisecond},
+		{500, 20, 60, 590 * time.Millisecond, 650 * time.Millisecond},
+		{500, 20, 1.5, 500 * time.Millisecond, 700 * time.Millisecond},
+		{2000, 100, 60, 200 * time.Millisecond, 200 * time.Millisecond},
+		{50_000, 300, 60, 200 * time.Millisecond, 200 * time.Millisecond},
+	} {
+		src, now := new(source), time.Now()
+		for sent := 0.0; sent < tt.seconds*float64(tt.rate); sent += float64(tt.frame) {
+			src.observe(now, tt.frame)
+			now = now.Add(time.Duration(tt.frame) * time.Second / time.Duration(tt.rate))
+		}
+		for _, header := range []string{drainName, "User-Agent: Logplex/v49"} {
+			if got := d.patienceOf(src, now, header); got < tt.shortest || got > tt.max {
+				t.Errorf("%d lines/s for %vs, %s: held for %s, want %s to %s", tt.rate, tt.seconds, header, got, tt.shortest, tt.max)
+			}
+		}
+		if got := d.patienceOf(src, now, "User-Agent: curl/8.5"); got != 4200*time.Millisecond {
+			t.Errorf("%d lines/s by curl: held for %s", tt.rate, got)
+		}
+		if got := d.patienceOf(src, now.Add(5*time.Minute), drainName); got != 4200*time.Millisecond {
+			t.Errorf("%d lines/s long ago: held for %s", tt.rate, got)
+		}
+	}
+	if got := d.patienceOf(new(source), time.Now(), drainName); got != 4200*time.Millisecond {
+		t.Errorf("nothing is known of it: held for %s", got)
+	}
+	src := new(source)
+	src.observe(time.Now(), 300)
+	if got := d.patienceOf(src, time.Now(), drainName); got < 700*time.Millisecond {
+		t.Errorf("after a first large frame: held for %s", got)
+	}
+}
+
+func TestAHoldOfLessIsNotMadeLonger(t *testing.T) {
+	d := open(t, func(s *setup) { s.Hold = 50 * time.Millisecond })
+	src := new(source)
+	src.observe(time.Now(), 100_000)
+	if got := d.patienceOf(src, time.Now(), drainName); got != 50*time.Millisecond {
+		t.Errorf("held for %s", got)
+	}
+}
+
+// From outside: a drain of many lines is answered sooner than a quiet one, and
+// nobody waits for a partition that is stuck for longer than he would be held.
+func TestTheHoldInPractice(t *testing.T) {
+	d := open(t, func(s *setup) { s.Hold, s.partitions = 2*time.Second, 1 })
+	const other = "Logplex-Drain-Token: d.22222222-3332-4546-93de-7d0ee272c3bd"
+	id := 0
+	post := func(want int, drain string, n int) time.Duration {
+		t.Helper()
+		id++
+		began := time.Now()
+		d.want(want, strings.Repeat(frame(hello), n), drain, fmt.Sprintf("Logplex-Frame-Id: %032x", id))
+		return time.Since(began)
+	}
+	for range 20 {
+		post(200, drainName, 300)
+	}
+	fault := d.refuseProduce()
+	if took := post(503, drainName, 1); took < leastHold || took > time.Second {
+		t.Errorf("a busy drain is held for %s", took)
+	}
+	if took := post(503, drainName, 1); took > 150*time.Millisecond {
+		t.Errorf("with the oldest batch older than its hold it is held for %s", took)
+	}
+	if took := post(503, other, 1); took < 1900*time.Millisecond || took > 3*time.Second {
+		t.Errorf("a quiet drain is held for %s", took)
+	}
+	if took := post(503, other, 1); took > 150*time.Millisecond {
+		t.Errorf("with the oldest batch older than its hold it is held for %s", took)
+	}
+	fault.Remove()
+	eventually(t, "all is delivered", func() bool { return d.metrics()["drain_recovered_total"] == 4 })
+}
+
+func TestSendersAreToldApart(t *testing.T) {
+	s := newSources()
+	of := func(app string, headers ...string) *source {
+		r := httptest.NewRequest("POST", "/logs", nil)
+		for _, h := range headers {
+			name, value, _ := strings.Cut(h, ": ")
+			r.Header.Set(name, value)
+		}
+		return s.of(r, app)
+	}
+	if of("a", drainName) != of("b", drainName) || of("a", drainName) == of("a", drain2) || of("a") != of("a") || of("a") == of("b") || of("") == of("", drainName) {
+		t.Error("senders are mistaken for each other")
+	}
+	first := of("", drainName)
+	for i := range maxSources {
+		of("", fmt.Sprintf("Logplex-Drain-Token: d.%d", i))
+	}
+	if of("", drainName) == first || s.known.Len() != maxSources {
+		t.Errorf("%d senders are kept", s.known.Len())
+	}
+}
