@@ -53,6 +53,7 @@ func TestEveryAnswerOfTheContract(t *testing.T) {
 		{"no credentials", "POST", "/logs", frame(hello), nil, 401, "credentials"},
 		{"wrong credentials", "POST", "/logs", frame(hello), []string{auth + "r"}, 401, "credentials"},
 		{"another path", "POST", "/log", frame(hello), []string{auth}, 404, "/logs"},
+		{"an app that ends in a slash", "POST", "/logs/shop/", frame(hello), []string{auth}, 200, ""},
 		{"a path too many", "POST", "/logs/a/b", frame(hello), []string{auth}, 404, "/logs"},
 		{"another method", "PUT", "/logs", frame(hello), []string{auth}, 405, "POST"},
 		{"a method nobody knows", "BREW", "/logs/shop", "", []string{auth}, 405, "POST"},

@@ -20,6 +20,7 @@ import (
 var (
 	errTooLarge  = errors.New("the body is larger than MAX_BODY")
 	errNoRoom    = errors.New("no room in memory")
+	errNeverRoom = fmt.Errorf("%w: the records of this body need more than MAX_INFLIGHT: send it in parts", errNoRoom)
 	errNothing   = errors.New("nothing in the body can be recognised as syslog, as lines of `heroku logs`, or as gzip of either")
 	errEmptyBody = fmt.Errorf("the body is empty: %w", errNothing)
 	errCutOff    = errors.New("the body did not come whole")
@@ -74,16 +75,27 @@ func (b *budget) grow(n int) error {
 	if n <= b.held {
 		return nil
 	}
+	if int64(n) > b.all.Size() {
+		return errNeverRoom
+	}
 	if !b.all.TryAcquire(b.account, n-b.held) {
-		ctx, cancel := context.WithDeadline(b.ctx, b.deadline)
+		deadline, more := b.deadline, b.held > firstRoom
+		if soon := time.Now().Add(waitWithBytes); more && soon.Before(deadline) {
+			deadline = soon
+		}
+		ctx, cancel := context.WithDeadline(b.ctx, deadline)
 		defer cancel()
-		if b.all.Acquire(ctx, b.account, n-b.held) != nil {
+		if b.all.Acquire(ctx, b.account, n-b.held, more) != nil {
 			return errNoRoom
 		}
 	}
 	b.held = n
 	return nil
 }
+
+// waitWithBytes is how long a request waits for more room with much in hand, when
+// it may be others like it that it waits for.
+const waitWithBytes = 500 * time.Millisecond
 
 // growFor is grow for a body, which is let in even if all there is does not
 // suffice for what it may need.

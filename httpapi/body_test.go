@@ -233,6 +233,34 @@ func TestRequestsThatWaitForRoomAllGetIt(t *testing.T) {
 	}
 }
 
+// A body that can never fit is refused at once, and keeps nobody waiting; two that
+// wait for each other do not wait for long.
+func TestABodyThatFindsNoRoomHarmsNoOther(t *testing.T) {
+	d := open(t, func(s *setup) { s.Logs, s.inflight, s.MaxBody = true, 16<<20, 4<<20 })
+	small := func(while string) {
+		t.Helper()
+		for range 5 {
+			began := time.Now()
+			d.want(200, frame(hello), fmt.Sprintf("Logplex-Frame-Id: %032x", time.Now().UnixNano()))
+			if took := time.Since(began); took > time.Second {
+				t.Errorf("%s, a small body takes %s", while, took)
+			}
+		}
+	}
+	huge := zipped(strings.Repeat("<1>x\n", 500_000)) // records of some 60 MB
+	began := time.Now()
+	if a := d.post(huge); a.status != 503 || !strings.Contains(a.body, "MAX_INFLIGHT") || time.Since(began) > 5*time.Second {
+		t.Errorf("answered %d %s after %s", a.status, a.body, time.Since(began))
+	}
+	var senders sync.WaitGroup
+	for range 4 {
+		senders.Go(func() { _, _ = d.try("POST", "/logs", strings.NewReader(zipped(strings.Repeat(appLine, 50_000)))) })
+	}
+	small("while large ones wait for each other")
+	senders.Wait()
+	small("afterwards")
+}
+
 // Time spent waiting for room is not the sender's.
 func TestAWaitForRoomIsNotTheSendersTime(t *testing.T) {
 	t.Parallel()

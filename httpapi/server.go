@@ -81,6 +81,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Post("/logs", s.logs)
 	mux.Post("/logs/", s.logs)
 	mux.Post("/logs/{app}", s.logs)
+	mux.Post("/logs/{app}/", s.logs)
 	s.health(mux)
 	if s.cfg.MetricsToken != "" {
 		mux.Get("/metrics", s.guardedMetrics)
@@ -117,7 +118,8 @@ func (s *Server) health(mux chi.Router) {
 }
 
 func (s *Server) guardedMetrics(w http.ResponseWriter, r *http.Request) {
-	if !sameSecret(header(r, "Authorization"), "Bearer "+s.cfg.MetricsToken) {
+	scheme, token, _ := strings.Cut(header(r, "Authorization"), " ")
+	if !sameSecret(token, s.cfg.MetricsToken) || !strings.EqualFold(scheme, "Bearer") {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		s.answer(w, http.StatusUnauthorized, "missing or wrong token: show METRICS_TOKEN as Authorization: Bearer")
 		return

@@ -27,6 +27,7 @@ type Account struct{ held int }
 type request struct {
 	account *Account
 	n       int
+	more    bool          // it holds some already: nobody waits behind it
 	granted chan struct{} // closed when it has its bytes
 }
 
@@ -55,7 +56,7 @@ func (b *Budget) tryAcquire(a *Account, n int) bool {
 	}
 	within := b.within(a, n)
 	for e := b.waiting.Front(); e != nil; e = e.Next() {
-		if w := e.Value.(*request); !within || b.within(w.account, w.n) {
+		if w := e.Value.(*request); !w.more && (!within || b.within(w.account, w.n)) {
 			return false
 		}
 	}
@@ -65,13 +66,17 @@ func (b *Budget) tryAcquire(a *Account, n int) bool {
 
 // Acquire takes n bytes for a, waiting for them until ctx ends; then it returns
 // ctx's error and has taken nothing.
-func (b *Budget) Acquire(ctx context.Context, a *Account, n int) error {
+//
+// With more, the caller holds bytes that others may wait for: it is served when
+// what it wants is free, and keeps nobody waiting who wants less. Two such callers
+// can wait for each other, so that ctx must end soon.
+func (b *Budget) Acquire(ctx context.Context, a *Account, n int, more bool) error {
 	b.mu.Lock()
 	if b.tryAcquire(a, n) {
 		b.mu.Unlock()
 		return nil
 	}
-	w := &request{a, n, make(chan struct{})}
+	w := &request{a, n, more, make(chan struct{})}
 	e := b.waiting.PushBack(w)
 	b.mu.Unlock()
 	select {
@@ -103,6 +108,9 @@ func (b *Budget) grant() {
 				continue
 			}
 			if w.n > b.size-b.used {
+				if w.more {
+					continue
+				}
 				return
 			}
 			b.take(w.account, w.n)

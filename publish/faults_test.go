@@ -294,3 +294,44 @@ func TestRequestGivenUp_keepsItsBytes(t *testing.T) {
 	<-written
 	holds(t, c, 0, "before", "hung", "after")
 }
+
+// A topic that is deleted and made anew with fewer partitions keeps nothing back.
+func TestTopicMadeAnewSmaller_takesWhatWasKept(t *testing.T) {
+	t.Parallel()
+	c := fake(t)
+	s := serve(t, c.ListenAddrs(), options{}).known()
+	for id := range uint64(4) {
+		s.commits(id, "before", hold)
+	}
+	if err := c.DeleteTopic(testTopic); err != nil {
+		t.Fatal(err)
+	}
+	var kept []*Receipt
+	for i := range uint64(40) {
+		kept = append(kept, s.publish(i, record(fmt.Sprint("kept-", i))))
+	}
+	if err := c.CreateTopic(testTopic, 2, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually(noticed+watchEvery, "it is seen", func() bool { return len(s.topics[0].all()) == 2 })
+	for i := range uint64(40) {
+		kept = append(kept, s.publish(i, record(fmt.Sprint("after-", i))))
+	}
+	for i, r := range kept {
+		if _, err := s.wait(r); err != nil {
+			t.Fatalf("record %d: %v\n%s", i, err, s.log)
+		}
+	}
+	seen := make(map[string]int)
+	for _, records := range stored(t, c) {
+		for _, v := range values(records) {
+			seen[v]++
+		}
+	}
+	for i := range 40 {
+		if a, b := seen[fmt.Sprint("kept-", i)], seen[fmt.Sprint("after-", i)]; a != 1 || b != 1 {
+			t.Errorf("record %d is stored %d and %d times", i, a, b)
+		}
+	}
+	s.eventually(noticed, "ready", func() bool { return s.Ready() == nil })
+}

@@ -29,6 +29,7 @@ type partition struct {
 	open   *batch     // takes records; nil when there are none
 	sealed []*batch   // full ones, oldest first
 	busy   bool       // the sender has a batch
+	gone   bool       // the topic has it no longer
 	taken  time.Time  // when the batch that the sender has was opened
 
 	// The rest is the sender's own.
@@ -54,6 +55,10 @@ func (pt *partition) add(r *Receipt, records []Record, first int32, next []int32
 	now := time.Now()
 	maxRecords, maxBytes := pt.p.cfg.BatchRecords, min(pt.p.cfg.BatchBytes, int(pt.topic.limit.Load()))
 	pt.mu.Lock()
+	if pt.gone {
+		pt.mu.Unlock()
+		return pt.heir().add(r, records, first, next)
+	}
 	run := 0 // records of r in the open batch that are not claimed yet
 	for i := first; i >= 0 && int(i) < len(records); {
 		rec := &records[i]
@@ -163,6 +168,9 @@ func (pt *partition) first() (t time.Time, ok bool) {
 func (pt *partition) send(ctx context.Context) {
 	defer pt.limits.close()
 	for {
+		if pt.leave() {
+			return
+		}
 		b := pt.take()
 		if b == nil {
 			select {
@@ -176,7 +184,9 @@ func (pt *partition) send(ctx context.Context) {
 			pt.mu.Lock()
 			pt.busy = false
 			pt.mu.Unlock()
-			return
+			if ctx.Err() != nil {
+				return
+			}
 		}
 	}
 }
@@ -194,8 +204,54 @@ const (
 	maxBackoff   = 2 * time.Second
 )
 
-// deliver sends b until it is stored, or false when ctx ends first; b is then
-// back in its place.
+// retire says that the topic has no such partition any more.
+func (pt *partition) retire() {
+	pt.mu.Lock()
+	pt.gone = true
+	pt.mu.Unlock()
+	pt.signal()
+}
+
+func (pt *partition) isGone() bool {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	return pt.gone
+}
+
+// heir is the partition that takes what belonged to one that is gone.
+func (pt *partition) heir() *partition {
+	all := pt.topic.all()
+	return all[pt.id%len(all)]
+}
+
+// leave ends a partition that is gone: its batches go to another one.
+func (pt *partition) leave() bool {
+	if !pt.isGone() {
+		return false
+	}
+	pt.p.grumble.relent(pt.p, pt)
+	pt.mu.Lock()
+	if pt.open != nil {
+		pt.seal(byDelay)
+	}
+	left := pt.sealed
+	pt.sealed = nil
+	pt.mu.Unlock()
+	heir := pt.heir()
+	heir.mu.Lock()
+	for heir.gone { // meanwhile
+		heir.mu.Unlock()
+		heir = heir.heir()
+		heir.mu.Lock()
+	}
+	heir.sealed = append(heir.sealed, left...)
+	heir.mu.Unlock()
+	heir.signal()
+	return true
+}
+
+// deliver sends b until it is stored, or false when ctx ends first or the
+// partition is gone; b is then back in its place.
 func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 	var wait *backoff.ExponentialBackOff
 	for {
@@ -210,7 +266,7 @@ func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 			pt.sequence = (pt.sequence + int32(b.records)) & 0x7fffffff
 			pt.p.commit(pt, b, took)
 			return true
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, pt.isGone():
 			pt.putBack(b)
 			return false
 		case v == split && b.records > 1:

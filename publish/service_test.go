@@ -138,7 +138,7 @@ func (s *service) add(r *Receipt, partition uint64, records ...Record) error {
 	for i := range records {
 		size += records[i].Size()
 	}
-	if err := s.cfg.Budget.Acquire(s.t.Context(), &s.account, size); err != nil {
+	if err := s.cfg.Budget.Acquire(s.t.Context(), &s.account, size, false); err != nil {
 		return err
 	}
 	_, err := s.Publish(r, partition, records)

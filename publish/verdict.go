@@ -90,6 +90,8 @@ func advice(err error, topic string) string {
 	switch {
 	case errors.Is(err, protocol.ErrNoTopic), errors.Is(err, kafka.UnknownTopicOrPartition):
 		return fmt.Sprintf("make the topic %s, or set KAFKA_TOPIC, LOGS_TOPIC or KAFKA_PREFIX to one that is there", topic)
+	case errors.Is(err, protocol.ErrNoPartition):
+		return fmt.Sprintf("nothing, if the topic %s was just made anew; else look at its partitions", topic)
 	case errors.Is(err, kafka.TopicAuthorizationFailed):
 		return fmt.Sprintf("allow this user to write to the topic %s, or look at KAFKA_PREFIX", topic)
 	case errors.Is(err, kafka.ClusterAuthorizationFailed):

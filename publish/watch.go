@@ -82,7 +82,7 @@ func (w *watcher) ask(ctx context.Context, p *Publisher) error {
 		case len(m.Partitions) == 0:
 			errs = append(errs, &TopicError{t.name, kafka.UnknownTopicOrPartition})
 		default:
-			p.grow(t, len(m.Partitions))
+			p.resize(t, len(m.Partitions))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -133,10 +133,20 @@ func (w *watcher) note(p *Publisher, err error) {
 	}
 }
 
-// grow gives t its n partitions, or the new ones of them, each with its sender.
-func (p *Publisher) grow(t *topic, n int) {
+// resize gives t its n partitions, or the new ones of them, each with its sender. A
+// topic that was made anew with fewer loses some.
+func (p *Publisher) resize(t *topic, n int) {
 	old := t.all()
-	if n <= len(old) {
+	if n == len(old) {
+		return
+	}
+	if n < len(old) {
+		p.cfg.Logger.Warn("the topic has fewer partitions than before", "topic", t.name, "partitions", n, "before", len(old))
+		left := old[:n:n]
+		t.partitions.Store(&left)
+		for _, pt := range old[n:] {
+			pt.retire()
+		}
 		return
 	}
 	partitions := append([]*partition(nil), old...)

@@ -43,6 +43,7 @@ var secretNames = []string{
 	"signature", "sig", "hmac", "private_key", "samlresponse", "samlrequest",
 	"x_amz_signature", "x_amz_credential", "x_amz_security_token", "x_goog_signature", "x_goog_credential",
 	"awsaccesskeyid", "googleaccessid",
+	"accesstoken", "idtoken", "refreshtoken", "authtoken", "csrftoken", "sessiontoken", "clientsecret", "privatekey", "accesskey",
 }
 
 // maxName is how much of a name is compared: of a longer one the beginning.
@@ -208,9 +209,12 @@ func (f *finder) name(i int) (value int, listed bool) {
 	return -1, false
 }
 
+// blank is what frameworks take off a name, or do not see in it.
+const blank = " \x00\t\n\v\f\r"
+
 // isSecret tells whether name, folded, is listed.
 func (d *Redactor) isSecret(name []byte) bool {
-	_, ok := d.names[string(bytes.Trim(name, " "))]
+	_, ok := d.names[string(bytes.Trim(name, blank))]
 	return ok
 }
 

@@ -14,6 +14,7 @@ var mustBeListed = []string{
 	"token", "access_token", "id_token", "refresh_token", "code", "state", "key", "api_key", "apikey", "secret", "client_secret",
 	"password", "passwd", "pwd", "auth", "authorization", "jwt", "session", "sid", "email", "signature", "sig",
 	"X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "X-Goog-Signature", "AWSAccessKeyId",
+	"accessToken", "refreshToken", "clientSecret", "token%00", "%09token",
 }
 
 var listed = router.NewRedactor(router.RedactListed, router.FwdKeep, nil)

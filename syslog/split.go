@@ -51,7 +51,11 @@ type Span struct {
 // neighbour. Each byte is looked at a bounded number of times, whatever the
 // counts say.
 func Split(dst []Span, body []byte) []Span {
-	i := skipSpace(body, 0)
+	i := 0
+	if bytes.HasPrefix(body, byteOrderMark) {
+		i = len(byteOrderMark)
+	}
+	i = skipSpace(body, i)
 	if i == len(body) {
 		return dst
 	}
@@ -72,6 +76,9 @@ func Split(dst []Span, body []byte) []Span {
 	}
 	return dst
 }
+
+// byteOrderMark is what some editors put in front of a file.
+var byteOrderMark = []byte("\xef\xbb\xbf")
 
 func splitCounted(dst []Span, body []byte, i int) []Span {
 	for {

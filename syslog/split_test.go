@@ -193,6 +193,8 @@ func TestEveryFormIsSeenFromItsBytes(t *testing.T) {
 		"printed, a frame in it":   {"2022-06-13T14:52:23Z a[b]: got " + counted(dynoLine) + spoken, []string{"2022-06-13T14:52:23Z a[b]: got " + counted(dynoLine), spoken}, []Form{Printed, Printed}},
 		"counted, lines in it":     {frame("<1>1 "+spoken+routerLine, dynoLine), []string{"<1>1 " + spoken + routerLine, dynoLine}, []Form{Counted, Counted}},
 		"a line, garbage behind":   {routerLine + "\x00\xff", []string{routerLine, "\x00\xff"}, []Form{Line, Unreadable}},
+		"a mark of bytes' order":   {"\xef\xbb\xbf" + spoken + printed, []string{spoken, printed}, []Form{Printed, Printed}},
+		"the same, lines":          {"\xef\xbb\xbf\n" + routerLine, []string{routerLine}, []Form{Line}},
 		"a count without its tail": {"83 <", []string{"<"}, []Form{Counted}},
 	} {
 		t.Run(name, func(t *testing.T) {

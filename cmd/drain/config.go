@@ -176,13 +176,14 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 		pprof:        f.Pprof,
 		redactNames:  strings.FieldsFunc(f.RedactNames, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' }),
 	}
-	if port := env("PORT"); f.Listen != nil {
-		c.listen = *f.Listen
-	} else if port != "" {
+	if port := env("PORT"); port != "" {
 		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 			return nil, fmt.Errorf("PORT: cannot use %q: use a port number from 0 to 65535", port)
 		}
 		c.listen = ":" + port
+	}
+	if f.Listen != nil {
+		c.listen = *f.Listen
 	}
 	r := reader{}
 	r.address("LISTEN", c.listen)

@@ -143,7 +143,6 @@ func TestPORT(t *testing.T) {
 		{settings{"PORT": "5000", "LISTEN": "127.0.0.1:1"}, nil, "127.0.0.1:1"},
 		{settings{"PORT": "5000", "LISTEN": "127.0.0.1:8080"}, nil, "127.0.0.1:8080"},
 		{settings{"PORT": "5000"}, []string{"--listen=127.0.0.1:8080"}, "127.0.0.1:8080"},
-		{settings{"PORT": "x"}, []string{"--listen=127.0.0.1:1"}, "127.0.0.1:1"},
 		{settings{"PORT": ""}, nil, "127.0.0.1:8080"},
 	} {
 		tt.env["DRAIN_SECRETS"] = secret
@@ -188,6 +187,7 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	add(bad("ALLOW_ANONYMOUS", "true", "maybe"))
 	add([]badSetting{
 		{settings{"PORT": "http"}, nil, "PORT", "port number"},
+		{settings{"PORT": "http"}, []string{"--listen=127.0.0.1:1"}, "PORT", "port number"},
 		{settings{"PORT": "99999"}, nil, "PORT", "port number"},
 		{settings{"KAFKA_TOPIC": "x", "KAFKA_PREFIX": "a b"}, nil, "KAFKA_PREFIX", "letters"},
 		{settings{"DYNO": "web.1", "DRAIN_SECRETS": loot}, nil, "KAFKA_URL", "attach"},

@@ -35,7 +35,7 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// greet says what runs where, and what to do next.
+// greet logs what runs where, and writes to w what to do next.
 func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, ingest, admin net.Listener, kafka []string) {
 	args := []any{"listen", ingest.Addr().String(), "kafka", strings.Join(kafka, ","), "topic", cfg.topic, "ack", "committed"}
 	if cfg.queued {

@@ -146,7 +146,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	ingestServer := httpapi.NewHTTPServer(server.Handler(), cfg.maxBody, cfg.hold, errorLog)
 	adminServer := httpapi.NewHTTPServer(server.Admin(profiles(cfg.pprof)), 0, time.Minute, errorLog)
 
-	greet(env.stderr, log, cfg, credentials.Any(), ingest, admin, kafkaAt.Addresses)
+	greet(env.stdout, log, cfg, credentials.Any(), ingest, admin, kafkaAt.Addresses)
 
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { publisher.Run(); return nil })

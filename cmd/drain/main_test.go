@@ -62,7 +62,8 @@ type program struct {
 	stop                 context.CancelFunc
 	ended                chan struct{}
 	err                  error // once it has ended
-	out                  *output
+	out                  *output // its log
+	hints                *output
 	hup                  chan os.Signal
 }
 
@@ -83,12 +84,12 @@ func (s settings) with(names ...string) settings {
 // start runs drain until it listens, or has ended.
 func start(t *testing.T, env settings, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, ended: make(chan struct{}), out: new(output), hup: make(chan os.Signal)}
+	p := &program{t: t, ended: make(chan struct{}), out: new(output), hints: new(output), hup: make(chan os.Signal)}
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	go func() {
 		defer close(p.ended)
-		p.err = run(ctx, args, environ{env.lookup, io.Discard, p.out, p.hup})
+		p.err = run(ctx, args, environ{env.lookup, p.hints, p.out, p.hup})
 	}()
 	t.Cleanup(func() {
 		p.stop()
@@ -345,7 +346,7 @@ func TestTheCurlLineOfTheStartWorksAsItStands(t *testing.T) {
 			maps.Copy(all, env)
 			p := start(t, all)
 			p.ready()
-			said := p.out.String()
+			said := p.hints.String()
 			post := regexp.MustCompile(`(?m)^ +curl .* -d .*$`).FindString(said)
 			if out := shell(t, post, "SECRET="+secret); out != "" {
 				t.Errorf("%s says %q", post, out)
@@ -357,6 +358,11 @@ func TestTheCurlLineOfTheStartWorksAsItStands(t *testing.T) {
 			look := regexp.MustCompile(`(?m)^ +curl .*/metrics.*$`).FindString(said)
 			if out := shell(t, look); !strings.Contains(out, `drain_requests_total{code="200"} 1`) {
 				t.Errorf("%s says %q", look, out)
+			}
+			for line := range strings.Lines(p.out.String()) {
+				if !strings.HasPrefix(line, "time=") {
+					t.Errorf("the log has a line that is no event: %s", line)
+				}
 			}
 			if !strings.Contains(said, p.kafka) || !strings.Contains(said, all["DATA_DIR"]) {
 				t.Errorf("does not say where the records are:\n%s", said)
