@@ -8,18 +8,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-
-	"github.com/alecthomas/kong"
-	"github.com/dustin/go-humanize"
 
 	"drain/cluster"
 	"drain/httpapi"
 	"drain/router"
+	"drain/settings"
 )
 
 // flags are the settings as they are written: each a flag, and an environment
@@ -87,80 +83,24 @@ type config struct {
 	logLevel, logFormat string
 }
 
-// usageError is a setting that cannot be used; the program ends with status 2.
-type usageError struct{ error }
-
-// errHelp says that --help was asked for and answered.
-var errHelp = errors.New("help")
+// command is drain as settings knows it.
+var command = settings.Command{
+	Name: "drain", Description: description,
+	Secrets: []string{"DRAIN_SECRETS", "METRICS_TOKEN"},
+	Emptied: []string{"ADMIN_LISTEN"}, // turns it off
+}
 
 // readConfig reads the settings. getenv is os.LookupEnv, or a test's.
 func readConfig(args []string, getenv func(string) (string, bool), stdout io.Writer) (*config, error) {
 	var f flags
-	helped := false
-	parser, err := kong.New(&f,
-		kong.Name("drain"), kong.Description(description), kong.Writers(stdout, stdout),
-		kong.Exit(func(int) { helped = true }),
-		kong.Resolvers(environment(getenv)),
-		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
-		kong.ValueFormatter(func(v *kong.Value) string {
-			if v.HasDefault && v.Default != "" {
-				return v.Help + " (default " + v.Default + ")"
-			}
-			return v.Help
-		}),
-	)
-	if err != nil {
+	if err := command.Parse(&f, args, getenv, stdout); err != nil {
 		return nil, err
-	}
-	_, err = parser.Parse(args)
-	switch {
-	case helped:
-		return nil, errHelp
-	case err != nil:
-		return nil, usageError{errors.New(explain(args, err.Error()))}
 	}
 	c, err := f.config(getenv)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, settings.UsageError{Err: err}
 	}
 	return c, nil
-}
-
-// explain makes one line of what the flags are refused for. It shows no argument
-// that is not a flag's name: it could be a secret.
-func explain(args []string, text string) string {
-	for _, arg := range args {
-		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		if setting := strings.ToUpper(strings.ReplaceAll(name, "-", "_")); slices.Contains(secretSettings, setting) {
-			return setting + ": cannot be an argument, which others can see: set it in the environment"
-		}
-	}
-	if strings.HasPrefix(text, "unexpected argument") {
-		text = "an argument is no flag: write settings as --name=value, or as NAME=value in the environment"
-	}
-	text = strings.Replace(text, `expected string value but got "EOL" (<EOL>)`, "needs a value, as in --name=value", 1)
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, text) + ": see --help for the settings"
-}
-
-// secretSettings come from the environment only.
-var secretSettings = []string{"DRAIN_SECRETS", "METRICS_TOKEN"}
-
-// environment resolves a flag from the variable of the same name. An empty
-// variable is none, but for ADMIN_LISTEN, which it turns off.
-func environment(getenv func(string) (string, bool)) kong.Resolver {
-	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		name := strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
-		value, ok := getenv(name)
-		if flag.Name == "help" || !ok || value == "" && name != "ADMIN_LISTEN" {
-			return nil, nil
-		}
-		return value, nil
-	})
 }
 
 func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
@@ -185,38 +125,38 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	if f.Listen != nil {
 		c.listen = *f.Listen
 	}
-	r := reader{}
-	r.address("LISTEN", c.listen)
+	r := settings.Reader{}
+	r.Address("LISTEN", c.listen)
 	if c.adminListen != "" {
-		r.address("ADMIN_LISTEN", c.adminListen)
+		r.Address("ADMIN_LISTEN", c.adminListen)
 	}
-	r.address("BROKER_LISTEN", c.brokerListen)
-	c.key = httpapi.Key(r.choice("KAFKA_KEY", f.KafkaKey, httpapi.Keys...))
-	c.queued = r.choice("ACK", f.Ack, "committed", "queued") == 1
-	c.redact = [...]router.Redaction{router.RedactOff, router.RedactListed, router.RedactAll}[r.choice("REDACT", f.Redact, "off", "listed", "all")]
-	c.redactFwd = router.FwdRedaction(r.choice("REDACT_FWD", f.RedactFwd, "off", "truncate", "drop"))
-	c.batchRecords = r.number("BATCH_RECORDS", f.BatchRecords, 1, 1_000_000)
-	c.batchBytes = int(r.size("BATCH_BYTES", f.BatchBytes, 1<<10, 64<<20))
-	c.batchDelay = r.duration("BATCH_DELAY", f.BatchDelay, 0, time.Minute)
+	r.Address("BROKER_LISTEN", c.brokerListen)
+	c.key = httpapi.Key(r.Choice("KAFKA_KEY", f.KafkaKey, httpapi.Keys...))
+	c.queued = r.Choice("ACK", f.Ack, "committed", "queued") == 1
+	c.redact = [...]router.Redaction{router.RedactOff, router.RedactListed, router.RedactAll}[r.Choice("REDACT", f.Redact, "off", "listed", "all")]
+	c.redactFwd = router.FwdRedaction(r.Choice("REDACT_FWD", f.RedactFwd, "off", "truncate", "drop"))
+	c.batchRecords = r.Number("BATCH_RECORDS", f.BatchRecords, 1, 1_000_000)
+	c.batchBytes = int(r.Size("BATCH_BYTES", f.BatchBytes, 1<<10, 64<<20))
+	c.batchDelay = r.Duration("BATCH_DELAY", f.BatchDelay, 0, time.Minute)
 	if f.PoolSize != "" {
-		c.poolSize = r.number("POOL_SIZE", f.PoolSize, 1, 10_000)
+		c.poolSize = r.Number("POOL_SIZE", f.PoolSize, 1, 10_000)
 	}
-	c.hold = r.duration("HOLD", f.Hold, time.Millisecond, time.Hour)
-	c.maxBody = int(r.size("MAX_BODY", f.MaxBody, 1<<10, 256<<20))
-	c.maxInflight = r.size("MAX_INFLIGHT", f.MaxInflight, 1<<10, math.MaxInt64)
-	c.topic = r.topic("KAFKA_TOPIC", f.KafkaPrefix, f.KafkaTopic)
+	c.hold = r.Duration("HOLD", f.Hold, time.Millisecond, time.Hour)
+	c.maxBody = int(r.Size("MAX_BODY", f.MaxBody, 1<<10, 256<<20))
+	c.maxInflight = r.Size("MAX_INFLIGHT", f.MaxInflight, 1<<10, math.MaxInt64)
+	c.topic = r.Topic("KAFKA_TOPIC", f.KafkaPrefix, f.KafkaTopic)
 	if f.LogsTopic != "" {
-		c.logsTopic = r.topic("LOGS_TOPIC", f.KafkaPrefix, f.LogsTopic)
-		if r.err == nil && c.logsTopic == c.topic {
-			r.fail("LOGS_TOPIC", f.LogsTopic, "another topic than KAFKA_TOPIC")
+		c.logsTopic = r.Topic("LOGS_TOPIC", f.KafkaPrefix, f.LogsTopic)
+		if r.Err == nil && c.logsTopic == c.topic {
+			r.Fail("LOGS_TOPIC", f.LogsTopic, "another topic than KAFKA_TOPIC")
 		}
 	}
-	c.logLevel = logLevels[r.choice("LOG_LEVEL", f.LogLevel, logLevels...)]
+	c.logLevel = logLevels[r.Choice("LOG_LEVEL", f.LogLevel, logLevels...)]
 	if f.LogFormat != "" {
-		c.logFormat = logFormats[r.choice("LOG_FORMAT", f.LogFormat, logFormats...)]
+		c.logFormat = logFormats[r.Choice("LOG_FORMAT", f.LogFormat, logFormats...)]
 	}
-	if r.err != nil {
-		return nil, r.err
+	if r.Err != nil {
+		return nil, r.Err
 	}
 	if f.KafkaURL != "" {
 		addresses, err := cluster.Addresses(f.KafkaURL)
@@ -246,70 +186,6 @@ var (
 	logLevels  = []string{"debug", "info", "warn", "error"}
 	logFormats = []string{"text", "logfmt", "json"}
 )
-
-// reader reads values and keeps the first error.
-type reader struct{ err error }
-
-func (r *reader) fail(name, value, accepts string) {
-	if r.err == nil {
-		r.err = fmt.Errorf("%s: cannot use %q: use %s", name, value, accepts)
-	}
-}
-
-func (r *reader) choice(name, value string, of ...string) int {
-	i := slices.Index(of, value)
-	if i < 0 {
-		r.fail(name, value, strings.Join(of[:len(of)-1], ", ")+" or "+of[len(of)-1])
-	}
-	return max(i, 0)
-}
-
-func (r *reader) number(name, value string, low, high int) int {
-	n, err := strconv.Atoi(value)
-	if err != nil || n < low || n > high {
-		r.fail(name, value, fmt.Sprintf("a whole number from %d to %d", low, high))
-	}
-	return n
-}
-
-func (r *reader) size(name, value string, low, high int64) int64 {
-	n, err := humanize.ParseBytes(value)
-	if err != nil || n < uint64(low) || n > uint64(high) {
-		accepts := fmt.Sprintf("a size such as 64MiB or 950KB, from %s", humanize.IBytes(uint64(low)))
-		if high < math.MaxInt64 {
-			accepts += " to " + humanize.IBytes(uint64(high))
-		}
-		r.fail(name, value, accepts)
-	}
-	return int64(n)
-}
-
-func (r *reader) duration(name, value string, low, high time.Duration) time.Duration {
-	d, err := time.ParseDuration(value)
-	if err != nil || d < low || d > high {
-		r.fail(name, value, fmt.Sprintf("a duration such as 5ms or 2s, from %s to %s", low, high))
-	}
-	return d
-}
-
-func (r *reader) address(name, value string) {
-	_, port, err := net.SplitHostPort(value)
-	if _, number := strconv.ParseUint(port, 10, 16); err != nil || number != nil {
-		r.fail(name, value, "an address such as 127.0.0.1:8080 or :8080")
-	}
-}
-
-// topic checks a topic's name by Kafka's own rule.
-func (r *reader) topic(name, prefix, value string) string {
-	topic := prefix + value
-	legal := func(c rune) bool {
-		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
-	}
-	if strings.ContainsFunc(topic, func(c rune) bool { return !legal(c) }) || len(topic) == 0 || len(topic) > 249 || topic == "." || topic == ".." {
-		r.fail(name, topic, "at most 249 letters, digits, dots, dashes and underscores, KAFKA_PREFIX included")
-	}
-	return topic
-}
 
 // loopback tells whether only this machine can reach address.
 func loopback(address string) bool {

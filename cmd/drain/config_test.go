@@ -10,22 +10,23 @@ import (
 
 	"drain/httpapi"
 	"drain/router"
+	"drain/settings"
 )
 
-// settings is an environment.
-type settings map[string]string
+// vars is an environment.
+type vars map[string]string
 
-func (s settings) lookup(name string) (string, bool) { value, ok := s[name]; return value, ok }
+func (s vars) lookup(name string) (string, bool) { value, ok := s[name]; return value, ok }
 
 // flagsOf are the same settings as flags.
-func (s settings) flags() (args []string) {
+func (s vars) flags() (args []string) {
 	for name, value := range s {
 		args = append(args, "--"+strings.ToLower(strings.ReplaceAll(name, "_", "-"))+"="+value)
 	}
 	return args
 }
 
-func read(t *testing.T, env settings, args ...string) (*config, error) {
+func read(t *testing.T, env vars, args ...string) (*config, error) {
 	t.Helper()
 	t.Setenv("XDG_CACHE_HOME", "/cache")
 	var help strings.Builder
@@ -91,12 +92,12 @@ func TestEverySettingIsAVariableAndAFlagAndTheFlagWins(t *testing.T) {
 	for _, tt := range everySetting {
 		t.Run(tt.name+"="+tt.value, func(t *testing.T) {
 			for way, try := range map[string]struct {
-				env  settings
+				env  vars
 				args []string
 			}{
-				"variable":            {settings{tt.name: tt.value}, nil},
-				"flag":                {nil, settings{tt.name: tt.value}.flags()},
-				"flag and a variable": {settings{tt.name: tt.other}, settings{tt.name: tt.value}.flags()},
+				"variable":            {vars{tt.name: tt.value}, nil},
+				"flag":                {nil, vars{tt.name: tt.value}.flags()},
+				"flag and a variable": {vars{tt.name: tt.other}, vars{tt.name: tt.value}.flags()},
 			} {
 				c, err := read(t, try.env, try.args...)
 				if err != nil {
@@ -110,7 +111,7 @@ func TestEverySettingIsAVariableAndAFlagAndTheFlagWins(t *testing.T) {
 }
 
 func TestSecretsComeFromTheEnvironment(t *testing.T) {
-	c, err := read(t, settings{"DRAIN_SECRETS": "a-secret-of-sixteen", "METRICS_TOKEN": "token"})
+	c, err := read(t, vars{"DRAIN_SECRETS": "a-secret-of-sixteen", "METRICS_TOKEN": "token"})
 	if err != nil || c.secrets != "a-secret-of-sixteen" || c.metricsToken != "token" {
 		t.Errorf("%v, %v", c, err)
 	}
@@ -118,7 +119,7 @@ func TestSecretsComeFromTheEnvironment(t *testing.T) {
 
 // An empty variable is the same as none: an app's settings cannot always be unset.
 func TestAnEmptyVariableIsNone(t *testing.T) {
-	env := settings{"PORT": "", "DRAIN_SECRETS": "", "METRICS_TOKEN": "", "DYNO": ""}
+	env := vars{"PORT": "", "DRAIN_SECRETS": "", "METRICS_TOKEN": "", "DYNO": ""}
 	for _, s := range everySetting {
 		if s.name != "ADMIN_LISTEN" {
 			env[s.name] = ""
@@ -134,16 +135,16 @@ func TestAnEmptyVariableIsNone(t *testing.T) {
 func TestPORT(t *testing.T) {
 	const secret = "a-secret-of-sixteen"
 	for _, tt := range []struct {
-		env  settings
+		env  vars
 		args []string
 		want string
 	}{
-		{settings{"PORT": "5000"}, nil, ":5000"},
-		{settings{"PORT": "5000", "LISTEN": ""}, nil, ":5000"},
-		{settings{"PORT": "5000", "LISTEN": "127.0.0.1:1"}, nil, "127.0.0.1:1"},
-		{settings{"PORT": "5000", "LISTEN": "127.0.0.1:8080"}, nil, "127.0.0.1:8080"},
-		{settings{"PORT": "5000"}, []string{"--listen=127.0.0.1:8080"}, "127.0.0.1:8080"},
-		{settings{"PORT": ""}, nil, "127.0.0.1:8080"},
+		{vars{"PORT": "5000"}, nil, ":5000"},
+		{vars{"PORT": "5000", "LISTEN": ""}, nil, ":5000"},
+		{vars{"PORT": "5000", "LISTEN": "127.0.0.1:1"}, nil, "127.0.0.1:1"},
+		{vars{"PORT": "5000", "LISTEN": "127.0.0.1:8080"}, nil, "127.0.0.1:8080"},
+		{vars{"PORT": "5000"}, []string{"--listen=127.0.0.1:8080"}, "127.0.0.1:8080"},
+		{vars{"PORT": ""}, nil, "127.0.0.1:8080"},
 	} {
 		tt.env["DRAIN_SECRETS"] = secret
 		c, err := read(t, tt.env, tt.args...)
@@ -157,7 +158,7 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	const loot = "swordfish-of-sixteen"
 	bad := func(name string, accepts string, values ...string) (all []badSetting) {
 		for _, value := range values {
-			all = append(all, badSetting{settings{name: value}, nil, name, accepts}, badSetting{nil, settings{name: value}.flags(), name, accepts})
+			all = append(all, badSetting{vars{name: value}, nil, name, accepts}, badSetting{nil, vars{name: value}.flags(), name, accepts})
 		}
 		return all
 	}
@@ -186,16 +187,16 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	add(bad("PPROF", "true", "maybe", "2"))
 	add(bad("ALLOW_ANONYMOUS", "true", "maybe"))
 	add([]badSetting{
-		{settings{"PORT": "http"}, nil, "PORT", "port number"},
-		{settings{"PORT": "http"}, []string{"--listen=127.0.0.1:1"}, "PORT", "port number"},
-		{settings{"PORT": "99999"}, nil, "PORT", "port number"},
-		{settings{"KAFKA_TOPIC": "x", "KAFKA_PREFIX": "a b"}, nil, "KAFKA_PREFIX", "letters"},
-		{settings{"DYNO": "web.1", "DRAIN_SECRETS": loot}, nil, "KAFKA_URL", "attach"},
-		{settings{"LISTEN": "0.0.0.0:80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
-		{settings{"LISTEN": ":80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
-		{settings{"LISTEN": "[::]:80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
-		{settings{"LISTEN": "example.com:80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
-		{settings{"PORT": "80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
+		{vars{"PORT": "http"}, nil, "PORT", "port number"},
+		{vars{"PORT": "http"}, []string{"--listen=127.0.0.1:1"}, "PORT", "port number"},
+		{vars{"PORT": "99999"}, nil, "PORT", "port number"},
+		{vars{"KAFKA_TOPIC": "x", "KAFKA_PREFIX": "a b"}, nil, "KAFKA_PREFIX", "letters"},
+		{vars{"DYNO": "web.1", "DRAIN_SECRETS": loot}, nil, "KAFKA_URL", "attach"},
+		{vars{"LISTEN": "0.0.0.0:80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
+		{vars{"LISTEN": ":80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
+		{vars{"LISTEN": "[::]:80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
+		{vars{"LISTEN": "example.com:80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
+		{vars{"PORT": "80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
 		{nil, []string{"--no-such-flag"}, "--no-such-flag", "--help"},
 		{nil, []string{"--no-such-flag=" + loot}, "--no-such-flag", "--help"},
 		{nil, []string{"--no\nsuch\x1b[31m"}, "--no", "--help"},
@@ -218,7 +219,7 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 				t.Fatal("is used")
 			}
 			var shown strings.Builder
-			if status := exitStatus(err, &shown); status != 2 {
+			if status := settings.ExitStatus("drain", err, &shown); status != 2 {
 				t.Errorf("exit status %d", status)
 			}
 			text := shown.String()
@@ -237,14 +238,14 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 }
 
 type badSetting struct {
-	env            settings
+	env            vars
 	args           []string
 	names, accepts string
 }
 
 func TestSettingsThatLetEverybodyIn(t *testing.T) {
 	const secret = "a-secret-of-sixteen"
-	for _, env := range []settings{
+	for _, env := range []vars{
 		{"LISTEN": ":80", "DRAIN_SECRETS": secret},
 		{"LISTEN": ":80", "DRAIN_SECRETS_FILE": "/etc/secrets"},
 		{"LISTEN": ":80", "ALLOW_ANONYMOUS": "true"},
@@ -262,8 +263,8 @@ func TestSettingsThatLetEverybodyIn(t *testing.T) {
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"-h"}, {"--help", "--hold=x"}, {"--hold=x", "--help"}} {
 		var help, shown strings.Builder
-		_, err := readConfig(args, settings{"PPROF": "maybe", "LISTEN": "x"}.lookup, &help)
-		if !errors.Is(err, errHelp) || exitStatus(err, &shown) != 0 || shown.Len() > 0 {
+		_, err := readConfig(args, vars{"PPROF": "maybe", "LISTEN": "x"}.lookup, &help)
+		if !errors.Is(err, settings.ErrHelp) || settings.ExitStatus("drain", err, &shown) != 0 || shown.Len() > 0 {
 			t.Errorf("%v: %v, %q", args, err, shown.String())
 		}
 		for _, s := range everySetting {

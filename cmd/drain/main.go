@@ -28,6 +28,7 @@ import (
 	"drain/pool"
 	"drain/publish"
 	"drain/router"
+	"drain/settings"
 )
 
 func main() {
@@ -43,21 +44,7 @@ func main() {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	err := run(ctx, os.Args[1:], environ{os.LookupEnv, os.Stdout, os.Stderr, hup})
-	os.Exit(exitStatus(err, os.Stderr))
-}
-
-// exitStatus says what err means to the shell: 2 for settings, 1 for the rest.
-func exitStatus(err error, stderr io.Writer) int {
-	var usage usageError
-	switch {
-	case err == nil, errors.Is(err, errHelp):
-		return 0
-	case errors.As(err, &usage):
-		fmt.Fprintln(stderr, "drain:", err)
-		return 2
-	}
-	fmt.Fprintln(stderr, "drain:", err)
-	return 1
+	os.Exit(settings.ExitStatus("drain", err, os.Stderr))
 }
 
 // environ is what run sees of the world.
@@ -97,7 +84,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	credentials, err := httpapi.NewCredentials(cfg.secrets, cfg.secretsFile, log, reg)
 	if err != nil {
-		return usageError{err}
+		return settings.UsageError{Err: err}
 	}
 	ingest, admin, err := listen(cfg)
 	if err != nil {

@@ -22,6 +22,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
+
+	"drain/settings"
 )
 
 func TestMain(m *testing.M) {
@@ -61,19 +63,19 @@ type program struct {
 	ingest, admin, kafka string
 	stop                 context.CancelFunc
 	ended                chan struct{}
-	err                  error // once it has ended
+	err                  error   // once it has ended
 	out                  *output // its log
 	hints                *output
 	hup                  chan os.Signal
 }
 
 // ports lets the system choose them all.
-func ports(t *testing.T) settings {
-	return settings{"LISTEN": "127.0.0.1:0", "ADMIN_LISTEN": "127.0.0.1:0", "BROKER_LISTEN": "127.0.0.1:0", "DATA_DIR": t.TempDir()}
+func ports(t *testing.T) vars {
+	return vars{"LISTEN": "127.0.0.1:0", "ADMIN_LISTEN": "127.0.0.1:0", "BROKER_LISTEN": "127.0.0.1:0", "DATA_DIR": t.TempDir()}
 }
 
 // with is s with other settings.
-func (s settings) with(names ...string) settings {
+func (s vars) with(names ...string) vars {
 	s = maps.Clone(s)
 	for i := 0; i < len(names); i += 2 {
 		s[names[i]] = names[i+1]
@@ -82,7 +84,7 @@ func (s settings) with(names ...string) settings {
 }
 
 // start runs drain until it listens, or has ended.
-func start(t *testing.T, env settings, args ...string) *program {
+func start(t *testing.T, env vars, args ...string) *program {
 	t.Helper()
 	p := &program{t: t, ended: make(chan struct{}), out: new(output), hints: new(output), hup: make(chan os.Signal)}
 	ctx, stop := context.WithCancel(context.Background())
@@ -141,7 +143,7 @@ func (p *program) refused(says ...string) {
 		p.t.Fatal("runs")
 	}
 	var shown strings.Builder
-	if status := exitStatus(p.err, &shown); status != 1 {
+	if status := settings.ExitStatus("drain", p.err, &shown); status != 1 {
 		p.t.Errorf("exit status %d", status)
 	}
 	text := p.out.String() + shown.String()
@@ -336,7 +338,7 @@ func TestTheCurlLineOfTheStartWorksAsItStands(t *testing.T) {
 		t.Skip("there is no curl")
 	}
 	const secret = `it's-a"$ecret&of\sixteen`
-	for name, env := range map[string]settings{
+	for name, env := range map[string]vars{
 		"as it starts by itself": {},
 		"with secrets":           {"DRAIN_SECRETS": secret},
 		"on all addresses":       {"LISTEN": "0.0.0.0:0", "ALLOW_ANONYMOUS": "true"},
@@ -528,7 +530,7 @@ func TestAStopWithoutKafkaSaysWhatIsLost(t *testing.T) {
 		t.Errorf("ends after %v", took)
 	}
 	var shown strings.Builder
-	if status := exitStatus(err, &shown); status != 1 || !strings.Contains(shown.String(), "6 records") {
+	if status := settings.ExitStatus("drain", err, &shown); status != 1 || !strings.Contains(shown.String(), "6 records") {
 		t.Errorf("status %d: %s", status, shown.String())
 	}
 }

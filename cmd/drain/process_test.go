@@ -49,7 +49,7 @@ type process struct {
 	ended  chan error
 }
 
-func spawn(t *testing.T, env settings) *process {
+func spawn(t *testing.T, env vars) *process {
 	t.Helper()
 	p := &process{Cmd: exec.Command(build(t)), out: new(output), ended: make(chan error, 1)}
 	for name, value := range env {
@@ -214,17 +214,17 @@ func TestAKillUnderLoadLosesNothingThatWasAcknowledged(t *testing.T) {
 
 func TestTheExitStatusOfTheProgram(t *testing.T) {
 	for _, tt := range []struct {
-		env    settings
+		env    vars
 		args   []string
 		status int
 	}{
 		{nil, []string{"--help"}, 0},
 		{nil, []string{"--nope"}, 2},
-		{settings{"HOLD": "x"}, nil, 2},
-		{settings{"DRAIN_SECRETS": "short"}, nil, 2},
-		{settings{"DRAIN_SECRETS": " , "}, nil, 2},
-		{settings{"DRAIN_SECRETS_FILE": "/nowhere"}, nil, 2},
-		{settings{"LISTEN": "192.0.2.1:1", "ALLOW_ANONYMOUS": "1"}, nil, 1},
+		{vars{"HOLD": "x"}, nil, 2},
+		{vars{"DRAIN_SECRETS": "short"}, nil, 2},
+		{vars{"DRAIN_SECRETS": " , "}, nil, 2},
+		{vars{"DRAIN_SECRETS_FILE": "/nowhere"}, nil, 2},
+		{vars{"LISTEN": "192.0.2.1:1", "ALLOW_ANONYMOUS": "1"}, nil, 1},
 	} {
 		cmd := exec.Command(build(t), tt.args...)
 		for name, value := range ports(t).with("HOME", t.TempDir()) {
