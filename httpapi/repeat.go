@@ -35,7 +35,9 @@ type flight struct {
 	id      frameID
 	receipt *publish.Receipt
 	since   time.Time
-	loss    loss // that was counted
+	loss    loss    // that was counted
+	older   *flight // of the same source
+	newer   *flight
 }
 
 var flights = sync.Pool{New: func() any { return new(flight) }}
@@ -57,28 +59,34 @@ const (
 	isCommitted               // there is nothing to wait for, and no receipt
 )
 
-// enter notes that a frame of src came. With a receipt comes since when it is under
-// way; the caller holds the receipt. What was counted of said before is taken
-// off it: every try of a frame may carry a notice, each a little later.
-func (fs *frames) enter(id frameID, src *source, now time.Time, said *loss) (r *publish.Receipt, since time.Time, known repeat) {
+// enter notes that a frame of src came. With a receipt, which the caller holds, comes
+// since when the oldest frame of src is under way. What was counted of said before
+// is taken off it: every try of a frame may carry a notice, each a little later.
+func (fs *frames) enter(id frameID, src *source, now time.Time, said *loss) (r *publish.Receipt, oldest time.Time, known repeat) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if counted, ok := fs.committed.Get(id); ok {
 		if said.without(&counted) {
 			fs.committed.Add(id, counted)
 		}
-		return nil, since, isCommitted
+		return nil, oldest, isCommitted
 	}
 	if f := fs.underWay[id]; f != nil {
 		said.without(&f.loss)
 		f.receipt.Join()
-		return f.receipt, f.since, isUnderWay
+		return f.receipt, f.source.oldest.since, isUnderWay
 	}
 	f := flights.Get().(*flight)
 	*f = flight{frames: fs, source: src, id: id, since: now, loss: *said}
 	f.receipt = publish.NewReceipt(f)
 	fs.underWay[id] = f
-	return f.receipt, now, isNew
+	if f.older = src.newest; f.older != nil {
+		f.older.newer = f
+	} else {
+		src.oldest = f
+	}
+	src.newest = f
+	return f.receipt, src.oldest.since, isNew
 }
 
 // without takes what was counted off l, and adds the rest to it. It tells whether
@@ -100,6 +108,16 @@ func (f *flight) Settled(failed bool) {
 	fs := f.frames
 	fs.mu.Lock()
 	delete(fs.underWay, f.id)
+	if f.older != nil {
+		f.older.newer = f.newer
+	} else {
+		f.source.oldest = f.newer
+	}
+	if f.newer != nil {
+		f.newer.older = f.older
+	} else {
+		f.source.newest = f.older
+	}
 	if !failed {
 		fs.committed.Add(f.id, f.loss)
 	}

@@ -203,7 +203,8 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 	}
 	in.budget.shrink(sizes)
 	patience := s.patience(r, src, frame.ready)
-	receipt, oldest, known := s.frames.enter(id, src, frame.ready, &in.counts.loss)
+	receipt, oldestFrame, known := s.frames.enter(id, src, frame.ready, &in.counts.loss)
+	var oldestBatch time.Time
 	switch known {
 	case isCommitted:
 		frame.result = frameDuplicate
@@ -213,7 +214,7 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 		frame.result = frameDuplicate
 	default:
 		src.observe(frame.ready, len(in.spans))
-		oldest, err = s.cfg.Publisher.Publish(receipt, id.partition(), in.out.records, in.logs.records)
+		oldestBatch, err = s.cfg.Publisher.Publish(receipt, id.partition(), in.out.records, in.logs.records)
 		if err != nil {
 			receipt.Forget()
 			return frame, err
@@ -228,14 +229,17 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 		receipt.Forget()
 		return frame, nil
 	}
+	// What is stuck for longer than this one would wait is not worth waiting for.
+	switch {
+	case !oldestBatch.IsZero() && frame.ready.Sub(oldestBatch) > patience:
+		patience = 0
+	case frame.ready.Sub(oldestFrame) > patience:
+		patience = min(patience, glance)
+	}
 	frame.receipt = receipt
 	frame.deadline = frame.ready.Add(patience)
 	if deadline.Before(frame.deadline) {
 		frame.deadline = deadline
-	}
-	// What is stuck for longer than this one would wait is not worth waiting for.
-	if !oldest.IsZero() && frame.ready.Sub(oldest) > patience {
-		frame.deadline = frame.ready
 	}
 	return frame, nil
 }

@@ -17,6 +17,8 @@ import (
 type source struct {
 	account publish.Account
 
+	oldest, newest *flight // under way; guarded by frames.mu
+
 	mu    sync.Mutex // guards the following
 	lines float64    // seen, the older the less: those of rateWindow ago by 1/e
 	first time.Time
@@ -92,6 +94,10 @@ const (
 	senderBuffer = 1024
 	bufferUsed   = 0.3
 	leastHold    = 200 * time.Millisecond
+	// A sender that has a frame stuck for longer than it may be held was held
+	// once; its next frames are in partitions that may be well, and are looked at
+	// for long enough to see that, but not held one after the other.
+	glance = 20 * time.Millisecond
 	// blindHold is for a sender of which nothing is known yet, at a Kafka that
 	// was not seen yet.
 	blindHold = 400 * time.Millisecond

@@ -290,8 +290,10 @@ func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 			wait.InitialInterval, wait.Multiplier, wait.MaxInterval = firstBackoff, 2, maxBackoff
 			wait.RandomizationFactor = 0.3
 		}
+		back := *pt.p.back.Load()
 		select {
 		case <-time.After(wait.NextBackOff()):
+		case <-back:
 		case <-ctx.Done():
 			pt.putBack(b)
 			return false

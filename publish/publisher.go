@@ -54,6 +54,7 @@ type Publisher struct {
 	stopping  atomic.Bool   // Shutdown was called
 	adding    atomic.Int64  // calls of Publish under way
 	watcher   watcher
+	back      atomic.Pointer[chan struct{}] // closed when Kafka is ready again
 	grumble   grumble
 
 	running context.Context // ends with stop
@@ -94,6 +95,8 @@ func New(cfg Config) *Publisher {
 		t.limit.Store(math.MaxInt32)
 		p.topics = append(p.topics, t)
 	}
+	back := make(chan struct{})
+	p.back.Store(&back)
 	// Slow partitions leave a quarter of the clients to the others, silent ones
 	// a quarter of the rest to the slow, at least one each where there are three.
 	slow := threeQuarters(cfg.Pool.Size())

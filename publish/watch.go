@@ -127,6 +127,8 @@ func (w *watcher) note(p *Publisher, err error) {
 	case err != nil && (before == nil || before.Error() != err.Error()):
 		p.cfg.Logger.Warn("Kafka is not ready; requests wait, then get 503 until it is", "error", err)
 	case err == nil && (before != nil || !asked):
+		next := make(chan struct{})
+		close(*p.back.Swap(&next)) // whoever waits to try again need not wait longer
 		for _, t := range p.topics {
 			p.cfg.Logger.Info("Kafka is ready", "topic", t.name, "partitions", len(t.all()))
 		}
