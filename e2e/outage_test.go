@@ -92,6 +92,13 @@ func nodes(t *testing.T, dir string) (all []node) {
 	return all
 }
 
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func revive(t *testing.T, dir string) {
 	t.Helper()
 	if _, err := script("revive", "--dir", dir); err != nil {

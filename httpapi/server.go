@@ -202,8 +202,10 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 		return frame, err
 	}
 	in.budget.shrink(sizes)
-	patience := s.patience(r, src, frame.ready)
 	receipt, oldestFrame, known := s.frames.enter(id, src, frame.ready, &in.counts.loss)
+	// The rate is that of the time before anything was stuck: a sender that is held
+	// sends less.
+	patience := s.patience(r, src, oldestFrame)
 	var oldestBatch time.Time
 	switch known {
 	case isCommitted:

@@ -74,17 +74,18 @@ func (s *source) observe(now time.Time, lines int) {
 	s.last = now
 }
 
-// rate is the lines a second that were observed; known is false when none were.
-func (s *source) rate(now time.Time) (rate float64, known bool) {
+// rate is the lines a second that were observed until at; known is false when none
+// were.
+func (s *source) rate(at time.Time) (rate float64, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.first.IsZero() {
 		return 0, false
 	}
-	lines := s.lines * math.Exp(-now.Sub(s.last).Seconds()/rateWindow)
+	lines := s.lines * math.Exp(-max(0, at.Sub(s.last).Seconds())/rateWindow)
 	// In the first seconds there was less time to see lines in; a first frame
 	// says little.
-	age := max(1, now.Sub(s.first).Seconds())
+	age := max(1, at.Sub(s.first).Seconds())
 	return lines / (rateWindow * (1 - math.Exp(-age/rateWindow))), true
 }
 
@@ -103,13 +104,14 @@ const (
 	blindHold = 400 * time.Millisecond
 )
 
-// patience is how long a request of src may wait for its commit.
-func (s *Server) patience(r *http.Request, src *source, now time.Time) time.Duration {
+// patience is how long a request of src may wait for its commit, by the rate that
+// was observed until at.
+func (s *Server) patience(r *http.Request, src *source, at time.Time) time.Duration {
 	most := s.cfg.Hold
 	if header(r, "Logplex-Drain-Token") == "" && !strings.HasPrefix(header(r, "User-Agent"), "Logplex") {
 		return most // not a sender with a buffer of lines
 	}
-	rate, known := src.rate(now)
+	rate, known := src.rate(at)
 	switch {
 	case !known && !s.cfg.Publisher.Known():
 		most = min(most, blindHold)

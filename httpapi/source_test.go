@@ -102,6 +102,22 @@ func TestTheHoldInPractice(t *testing.T) {
 	eventually(t, "all is delivered", func() bool { return d.metrics()["drain_recovered_total"] == 4 })
 }
 
+// While it is held a sender sends nothing; it is no quieter for that.
+func TestARetryIsNotHeldForLonger(t *testing.T) {
+	d := open(t, func(s *setup) { s.Hold = 4 * time.Second })
+	d.want(200, strings.Repeat(frame(hello), 300), frameID2, drainName)
+	fault := d.refuseProduce()
+	began := time.Now()
+	d.want(503, frame(hello), frameName, drainName)
+	first := time.Since(began)
+	d.want(503, frame(hello), frameName, drainName)
+	if again := time.Since(began) - first; first < 500*time.Millisecond || again > 100*time.Millisecond {
+		t.Errorf("held for %s, then for %s", first, again)
+	}
+	fault.Remove()
+	eventually(t, "all is delivered", func() bool { return d.metrics()["drain_recovered_total"] == 1 })
+}
+
 func TestSendersAreToldApart(t *testing.T) {
 	s := newSources()
 	of := func(app string, headers ...string) *source {

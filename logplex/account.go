@@ -29,12 +29,10 @@ func OpenTopic(ctx context.Context, brokers []string, name string) (*Topic, erro
 		return nil, fmt.Errorf("open topic %s: %w", name, err)
 	}
 	t := &Topic{client: client, name: name}
-	from, err := kadm.NewClient(client).ListEndOffsets(ctx, name)
-	if err == nil {
-		err = from.Error()
-	}
-	if err == nil && len(from[name]) == 0 {
-		err = fmt.Errorf("it has no partitions")
+	from, err := ends(ctx, client, name)
+	for err != nil && kerr.IsRetriable(err) && ctx.Err() == nil { // a leader that has just come, or goes
+		time.Sleep(100 * time.Millisecond)
+		from, err = ends(ctx, client, name)
 	}
 	if err != nil {
 		client.Close()
@@ -45,6 +43,19 @@ func OpenTopic(ctx context.Context, brokers []string, name string) (*Topic, erro
 	from.Each(func(o kadm.ListedOffset) { offsets[o.Partition] = kgo.NewOffset().At(o.Offset) })
 	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{name: offsets})
 	return t, nil
+}
+
+func ends(ctx context.Context, client *kgo.Client, name string) (kadm.ListedOffsets, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, name)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err == nil && len(ends[name]) == 0 {
+		err = fmt.Errorf("it has no partitions")
+	}
+	return ends, err
 }
 
 // Close ends the client.
