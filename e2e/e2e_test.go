@@ -110,8 +110,13 @@ func (s *service) log() string {
 // until it is alive.
 func startDrain(t *testing.T, settings ...string) *service {
 	t.Helper()
-	s := &service{t: t, ended: make(chan error, 1)}
-	s.cmd = exec.Command(program)
+	return startDrainBy(t, exec.Command(program), settings...)
+}
+
+// startDrainBy is startDrain with a command that becomes drain.
+func startDrainBy(t *testing.T, cmd *exec.Cmd, settings ...string) *service {
+	t.Helper()
+	s := &service{t: t, cmd: cmd, ended: make(chan error, 1)}
 	s.cmd.Env = append([]string{"HOME=" + t.TempDir(), "LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0", "BROKER_LISTEN=127.0.0.1:0"}, settings...)
 	s.cmd.Stderr = s
 	if err := s.cmd.Start(); err != nil {

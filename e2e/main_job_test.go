@@ -127,7 +127,8 @@ func TestKafkaMayComeLater(t *testing.T) {
 // closed at the very moment at which a request comes on it) or with 503, which
 // keeps what it was told.
 func TestStopUnderLoadLosesNothing(t *testing.T) {
-	const runs, senders, lines = 40, 8, 10
+	const senders, lines = 8, 10
+	runs := times(50, 40)
 	for _, broker := range []string{"embedded", "real"} {
 		t.Run(broker, func(t *testing.T) {
 			total, unanswered := 0, 0
@@ -162,8 +163,12 @@ func TestStopUnderLoadLosesNothing(t *testing.T) {
 					})
 				}
 				time.Sleep(time.Duration(20+i*5) * time.Millisecond) // another moment each time
+				began := time.Now()
 				if status := s.stop(); status != 0 {
 					t.Errorf("run %d: exit status %d", i, status)
+				}
+				if took := time.Since(began); took > 5*time.Second {
+					t.Errorf("run %d: stopped after %s", i, took)
 				}
 				load.Wait()
 				acknowledged := 0

@@ -26,6 +26,7 @@ const minSecret = 16
 type credential struct {
 	hash [sha256.Size]byte
 	app  string
+	used prometheus.Counter // by app
 }
 
 // parseSecrets reads a list of secrets, each `secret` or `app=secret`, separated
@@ -43,7 +44,7 @@ func parseSecrets(list string) ([]credential, error) {
 		if len(secret) < minSecret {
 			return nil, fmt.Errorf("entry %d has a secret of %d characters: use at least %d", i+1, len(secret), minSecret)
 		}
-		found = append(found, credential{sha256.Sum256([]byte(secret)), app})
+		found = append(found, credential{hash: sha256.Sum256([]byte(secret)), app: app})
 	}
 	return found, nil
 }
@@ -63,6 +64,7 @@ type Credentials struct {
 	last   []byte // the file's bytes when it was last looked at
 	log    *slog.Logger
 	broken prometheus.Gauge
+	used   *prometheus.CounterVec
 	live   atomic.Pointer[[]credential]
 }
 
@@ -81,8 +83,11 @@ func NewCredentials(secrets, file string, log *slog.Logger, reg prometheus.Regis
 		broken: promauto.With(reg).NewGauge(prometheus.GaugeOpts{
 			Name: "drain_secrets_file_broken",
 			Help: "1 while DRAIN_SECRETS_FILE cannot be used and the last good list is kept.",
-		})}
-	c.live.Store(&fixed)
+		}),
+		used: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+			Name: "drain_authorized_total", Help: "Requests with a secret that is accepted, by the app that its entry names.",
+		}, []string{"app"})}
+	c.accept(fixed)
 	if file != "" {
 		if _, err := c.read(); err != nil {
 			return nil, fmt.Errorf("DRAIN_SECRETS_FILE: %w", err)
@@ -116,6 +121,7 @@ func (c *Credentials) Check(r *http.Request) (app string, ok bool) {
 	if found < 0 {
 		return "", false
 	}
+	live[found].used.Inc()
 	return live[found].app, true
 }
 
@@ -188,9 +194,17 @@ func (c *Credentials) read() (changed bool, err error) {
 	if err != nil {
 		return true, fmt.Errorf("%s: %w", c.file, err)
 	}
-	list = append(list[:len(list):len(list)], c.fixed...)
-	c.live.Store(&list)
+	c.accept(append(list[:len(list):len(list)], c.fixed...))
 	return true, nil
+}
+
+// accept makes list the live one. Its apps are the administrator's words, so that
+// they may be labels.
+func (c *Credentials) accept(list []credential) {
+	for i := range list {
+		list[i].used = c.used.WithLabelValues(list[i].app)
+	}
+	c.live.Store(&list)
 }
 
 // reloadEvery is how soon a changed file is seen without a SIGHUP.

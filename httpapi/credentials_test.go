@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -77,6 +78,20 @@ func TestCredentialsThatAreTaken(t *testing.T) {
 	if m := d.metrics(); m[`drain_frames_total{result="unauthorized"}`] != 17 || m[`drain_requests_total{code="401"}`] != 17 {
 		t.Errorf("counted %v", m)
 	}
+}
+
+// Who still uses which secret is seen before one is taken away.
+func TestSecretsAreCountedByTheirApp(t *testing.T) {
+	const shop, till, plain = "the-secret-of-shop", "the-secret-of-till", "a-secret-without-app"
+	d := open(t, func(s *setup) { s.secrets = "shop=" + shop + " shop=the-next-one-of-shop till=" + till + " " + plain })
+	for i, password := range []string{shop, shop, "the-next-one-of-shop", plain, "a-wrong-one-of-shop"} {
+		want := 200
+		if i == 4 {
+			want = 401
+		}
+		d.want(want, frame(line(fmt.Sprint(i))), basic("", password))
+	}
+	d.counts(map[string]float64{`drain_authorized_total{app="shop"}`: 3, `drain_authorized_total{app="till"}`: 0, `drain_authorized_total{app=""}`: 1})
 }
 
 func TestWithoutSecretsEverybodyMayPost(t *testing.T) {

@@ -77,7 +77,7 @@ func TestTheMetricsOfTheContract(t *testing.T) {
 	if text := strings.Join(names, "\n"); strings.Contains(strings.ToLower(text), what) {
 		t.Errorf("a label is a client's: %s", text)
 	}
-	label := regexp.MustCompile(`^drain_\w+(\{(code|result|kind|topic|sealed_by|reason)="\w+"(,topic="\w+")?\})?$`)
+	label := regexp.MustCompile(`^drain_\w+(\{(code|result|kind|topic|sealed_by|reason|app)="\w*"(,topic="\w+")?\})?$`)
 	for _, name := range names {
 		if !label.MatchString(name) {
 			t.Errorf("%s is of another form", name)

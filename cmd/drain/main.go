@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/segmentio/kafka-go"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"drain/cluster"
@@ -79,6 +80,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	if err != nil {
 		return err
 	}
+	limitMemory(cfg.maxInflight)
 	log := newLogger(env.stderr, cfg.logLevel, cfg.logFormat)
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -138,6 +140,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { publisher.Run(); return nil })
 	parts.Go(func() error { credentials.Run(ctx, env.hup); return nil })
+	parts.Go(func() error { calm(ctx); return nil })
 	parts.Go(func() error { return serve(ingestServer, ingest) })
 	if admin != nil {
 		parts.Go(func() error { return serve(adminServer, admin) })
@@ -200,6 +203,9 @@ func listen(cfg *config) (ingest, admin net.Listener, err error) {
 	ingest, err = net.Listen("tcp", cfg.listen)
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen for logs on %s: %w: set LISTEN to a free address", cfg.listen, err)
+	}
+	if n := maxConnections(); n > 0 {
+		ingest = netutil.LimitListener(ingest, n)
 	}
 	if cfg.adminListen == "" {
 		return ingest, nil, nil
