@@ -128,8 +128,15 @@ func TestSendersAreToldApart(t *testing.T) {
 		}
 		return s.of(r, app)
 	}
-	if of("a", drainName) != of("b", drainName) || of("a", drainName) == of("a", drain2) || of("a") != of("a") || of("a") == of("b") || of("") == of("", drainName) {
-		t.Error("senders are mistaken for each other")
+	known := map[*source]string{}
+	for name, src := range map[string]*source{"a drain": of("a", drainName), "another": of("a", drain2), "an app": of("a"), "another app": of("b"), "nobody": of("")} {
+		if known[src] != "" {
+			t.Errorf("%s and %s are mistaken for each other", name, known[src])
+		}
+		known[src] = name
+	}
+	if known[of("b", drainName)] != "a drain" || known[of("a")] != "an app" || known[of("")] != "nobody" {
+		t.Error("a sender is not known again")
 	}
 	first := of("", drainName)
 	for i := range maxSources {

@@ -89,18 +89,18 @@ func (pt *partition) produce(client *kafka.Client, b *batch) error {
 		pt.call, b.buf = nil, bytes.Clone(b.buf)
 		return err
 	}
-	for _, t := range answer.(*produce.Response).Topics {
-		for _, partition := range t.Partitions {
-			switch {
-			case partition.ErrorCode == 0:
-				return nil
-			case partition.ErrorMessage == "":
-				return kafka.Error(partition.ErrorCode)
-			}
-			return fmt.Errorf("%w: %s", kafka.Error(partition.ErrorCode), partition.ErrorMessage)
-		}
+	topics := answer.(*produce.Response).Topics
+	if len(topics) == 0 || len(topics[0].Partitions) == 0 {
+		return protocol.ErrNoPartition
 	}
-	return protocol.ErrNoPartition
+	switch p := &topics[0].Partitions[0]; {
+	case p.ErrorCode == 0:
+		return nil
+	case p.ErrorMessage == "":
+		return kafka.Error(p.ErrorCode)
+	default:
+		return fmt.Errorf("%w: %s", kafka.Error(p.ErrorCode), p.ErrorMessage)
+	}
 }
 
 // enter takes one of places, waiting for it until ctx ends.

@@ -90,8 +90,8 @@ func readPlan(args []string, getenv func(string) (string, bool), stdout io.Write
 		}
 		p.send.Rate = rate
 	}
-	if r.Err != nil {
-		return nil, settings.UsageError{Err: r.Err}
+	if err := r.Err; err != nil {
+		return nil, settings.UsageError{Err: err}
 	}
 	target, err := url.Parse(f.URL)
 	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
