@@ -68,6 +68,7 @@ type budget struct {
 	held     int
 	ctx      context.Context // the request's
 	deadline time.Time       // for waiting
+	waited   bool            // there was no room at once
 }
 
 // grow makes the request hold n bytes, waiting for room until the deadline.
@@ -79,6 +80,7 @@ func (b *budget) grow(n int) error {
 		return errNeverRoom
 	}
 	if !b.all.TryAcquire(b.account, n-b.held) {
+		b.waited = true
 		deadline, more := b.deadline, b.held > firstRoom
 		if soon := time.Now().Add(waitWithBytes); more && soon.Before(deadline) {
 			deadline = soon

@@ -181,8 +181,9 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 		return frame, err
 	}
 	frame.ready = time.Now()
-	// A body that took long on its way still gets a moment for its commit.
-	if moment := frame.ready.Add(min(s.cfg.Hold, time.Second)); deadline.Before(moment) {
+	// A body that took long on its way still gets a moment for its commit, unless it
+	// was the room for it that took long: its sender has waited for us.
+	if moment := frame.ready.Add(min(s.cfg.Hold, time.Second)); deadline.Before(moment) && !in.budget.waited {
 		deadline = moment
 		in.budget.deadline = moment
 	}
