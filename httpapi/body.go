@@ -21,6 +21,7 @@ var (
 	errTooLarge  = errors.New("the body is larger than MAX_BODY")
 	errNoRoom    = errors.New("no room in memory")
 	errNeverRoom = fmt.Errorf("%w: the records of this body need more than MAX_INFLIGHT: send it in parts", errNoRoom)
+	errKnown     = errors.New("no room in memory, and none needed")
 	errNothing   = errors.New("nothing in the body can be recognised as syslog, as lines of `heroku logs`, or as gzip of either")
 	errEmptyBody = fmt.Errorf("the body is empty: %w", errNothing)
 	errCutOff    = errors.New("the body did not come whole")
@@ -69,6 +70,7 @@ type budget struct {
 	ctx      context.Context // the request's
 	deadline time.Time       // for waiting
 	waited   bool            // there was no room at once
+	isKnown  *intake         // asked whether its frame is, before anything is waited for; nil: not
 }
 
 // grow makes the request hold n bytes, waiting for room until the deadline.
@@ -80,6 +82,9 @@ func (b *budget) grow(n int) error {
 		return errNeverRoom
 	}
 	if !b.all.TryAcquire(b.account, n-b.held) {
+		if b.isKnown != nil && b.isKnown.known() {
+			return errKnown
+		}
 		b.waited = true
 		deadline, more := b.deadline, b.held > firstRoom
 		if soon := time.Now().Add(waitWithBytes); more && soon.Before(deadline) {

@@ -25,26 +25,46 @@ const strongID = 16
 // repeats and Heroku's router leaves as it is, else a digest of the body. Loss notices in front are left out of the
 // digest, since they are rendered anew on every try.
 func (in *intake) identify(r *http.Request) frameID {
+	b, strong := in.naming(r)
+	if !strong {
+		digest := sha256.Sum256(in.body[in.afterLoss():])
+		b = append(b, digest[:]...)
+		in.scratch = b
+	}
+	return nameFrame(b)
+}
+
+// identifyByHeaders makes the frame's id before there is a body; ok is false where
+// it takes one.
+func (in *intake) identifyByHeaders(r *http.Request) (id frameID, ok bool) {
+	b, strong := in.naming(r)
+	if !strong {
+		return id, false
+	}
+	return nameFrame(b), true
+}
+
+// naming is what the headers say of a frame's name; strong says that it is enough.
+func (in *intake) naming(r *http.Request) (b []byte, strong bool) {
 	kind, id := byte('f'), header(r, "Logplex-Frame-Id")
 	if id == "" {
 		kind, id = 'r', requestID(r)
 	}
-	b := append(in.scratch[:0], kind)
+	b = append(in.scratch[:0], kind)
 	if len(in.drain) > 0 {
 		b = append(b, in.drain...)
 	} else {
 		b = append(append(b, 0), in.app...)
 	}
 	b = append(append(b, 0), id...)
-	if len(id) < strongID {
-		digest := sha256.Sum256(in.body[in.afterLoss():])
-		b = append(b, digest[:]...)
-	}
-	sum := sha256.Sum256(b)
 	in.scratch = b
-	var frame frameID
-	copy(frame[:], sum[:])
-	return frame
+	return b, len(id) >= strongID
+}
+
+func nameFrame(b []byte) (id frameID) {
+	sum := sha256.Sum256(b)
+	copy(id[:], sum[:])
+	return id
 }
 
 // requestID is the X-Request-Id, empty where it may be that of a proxy, which makes

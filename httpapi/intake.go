@@ -37,6 +37,8 @@ const maxKey = 4096
 // are pooled; all that a request makes of its body borrows from its intake, and
 // the publisher copies.
 type intake struct {
+	server      *Server
+	request     *http.Request
 	paced       paced
 	body, spare []byte
 	zip         *gzip.Reader
@@ -87,6 +89,7 @@ func (s *Server) newIntake(r *http.Request, app string, src *source) *intake {
 	if s.cfg.Logs {
 		in.maxLog = s.maxRecord(1)
 	}
+	in.server, in.request, in.budget.isKnown = s, r, in
 	in.drain = append(in.drain[:0], clip(header(r, "Logplex-Drain-Token"))...)
 	in.app = append(in.app[:0], clip(app)...)
 	in.counts = counts{}
@@ -98,6 +101,12 @@ func (s *Server) newIntake(r *http.Request, app string, src *source) *intake {
 	return in
 }
 
+// known tells whether the frame is, as far as its headers say.
+func (in *intake) known() bool {
+	id, ok := in.identifyByHeaders(in.request)
+	return ok && in.server.frames.knows(id)
+}
+
 // maxRecord is the size in bytes of the largest value of a record for a topic.
 func (s *Server) maxRecord(topic int) int {
 	return min(s.cfg.MaxRecord, s.cfg.Publisher.MaxRecord(topic)-maxKey)
@@ -107,6 +116,7 @@ func (s *Server) maxRecord(topic int) int {
 func (in *intake) free() {
 	in.budget.shrink(0)
 	in.budget, in.paced = budget{}, paced{}
+	in.server, in.request = nil, nil
 	if cap(in.body)+cap(in.spare)+spanSize*cap(in.spans)+in.out.capacity()+in.logs.capacity() > keep {
 		return // one large body shall not stay in memory
 	}

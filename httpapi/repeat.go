@@ -30,14 +30,20 @@ type loss [len(lossCodes)]int64
 
 // flight is a frame under way. It is its Receipt's owner.
 type flight struct {
-	frames  *frames
-	source  *source
-	id      frameID
-	receipt *publish.Receipt
-	since   time.Time
-	loss    loss    // that was counted
-	older   *flight // of the same source
-	newer   *flight
+	standing
+	frames       *frames
+	source       *source
+	id           frameID
+	receipt      *publish.Receipt
+	since        time.Time
+	loss         loss    // that was counted
+	older, newer *flight // of the same source
+}
+
+// standing is how it stands with a frame under way.
+type standing struct {
+	progress publish.Progress // of its partitions, when it was published
+	oldest   time.Time        // since when the oldest frame of its source is under way
 }
 
 var flights = sync.Pool{New: func() any { return new(flight) }}
@@ -59,22 +65,21 @@ const (
 	isCommitted               // there is nothing to wait for, and no receipt
 )
 
-// enter notes that a frame of src came. With a receipt, which the caller holds, comes
-// since when the oldest frame of src is under way. What was counted of said before
-// is taken off it: every try of a frame may carry a notice, each a little later.
-func (fs *frames) enter(id frameID, src *source, now time.Time, said *loss) (r *publish.Receipt, oldest time.Time, known repeat) {
+// enter notes that a frame of src came. The caller holds the receipt, if there is
+// one. What was counted of said before is taken off it: every try of a frame may
+// carry a notice, each a little later.
+func (fs *frames) enter(id frameID, src *source, now time.Time, said *loss) (r *publish.Receipt, was standing, known repeat) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if counted, ok := fs.committed.Get(id); ok {
 		if said.without(&counted) {
 			fs.committed.Add(id, counted)
 		}
-		return nil, oldest, isCommitted
+		return nil, was, isCommitted
 	}
 	if f := fs.underWay[id]; f != nil {
 		said.without(&f.loss)
-		f.receipt.Join()
-		return f.receipt, f.source.oldest.since, isUnderWay
+		return f.join(), f.standing, isUnderWay
 	}
 	f := flights.Get().(*flight)
 	*f = flight{frames: fs, source: src, id: id, since: now, loss: *said}
@@ -86,7 +91,43 @@ func (fs *frames) enter(id frameID, src *source, now time.Time, said *loss) (r *
 		src.oldest = f
 	}
 	src.newest = f
-	return f.receipt, src.oldest.since, isNew
+	f.standing.oldest = src.oldest.since
+	return f.receipt, f.standing, isNew
+}
+
+// find is enter for a frame whose body was not read: one that is new stays so.
+func (fs *frames) find(id frameID) (r *publish.Receipt, was standing, known repeat) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if _, ok := fs.committed.Get(id); ok {
+		return nil, was, isCommitted
+	}
+	if f := fs.underWay[id]; f != nil {
+		return f.join(), f.standing, isUnderWay
+	}
+	return nil, was, isNew
+}
+
+// knows tells whether a frame is under way or committed.
+func (fs *frames) knows(id frameID) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return fs.underWay[id] != nil || fs.committed.Contains(id)
+}
+
+// join makes one more request hold the receipt. frames.mu is held.
+func (f *flight) join() *publish.Receipt {
+	f.receipt.Join()
+	return f.receipt
+}
+
+// published notes how the partitions of a frame were, if it is still under way.
+func (fs *frames) published(id frameID, p publish.Progress) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if f := fs.underWay[id]; f != nil {
+		f.progress = p
+	}
 }
 
 // without takes what was counted off l, and adds the rest to it. It tells whether

@@ -120,6 +120,32 @@ func TestAQueuedFrameIsNotStoredTwice(t *testing.T) {
 	d.repeated(0, 3, 0)
 }
 
+// What is committed or kept already needs no room.
+func TestAKnownFrameNeedsNoRoom(t *testing.T) {
+	d := open(t, func(s *setup) { s.Hold = time.Second })
+	body := strings.Repeat(frame(hello), 300)
+	d.want(200, body, frameName, drainName)
+	fault := d.refuseProduce()
+	d.want(503, body, frameID2, drainName)
+	release := d.fill()
+	for name, want := range map[string]int{frameName: 200, frameID2: 503} {
+		began := time.Now()
+		d.want(want, body, name, drainName)
+		if took := time.Since(began); took > 500*time.Millisecond {
+			t.Errorf("%s waits for %s", name, took)
+		}
+	}
+	d.want(503, body, drainName, shuttleID) // a new one
+	release()
+	fault.Remove()
+	eventually(t, "the kept one is committed", func() bool { return d.metrics()["drain_recovered_total"] == 300 })
+	d.restsWithNothingHeld()
+	m := d.metrics()
+	if m[`drain_messages_total{kind="router"}`] != 600 || m[`drain_records_total{result="committed",topic="router"}`] != 600 {
+		t.Errorf("%v", m)
+	}
+}
+
 func TestTheLastFramesAreRemembered(t *testing.T) {
 	fs, src := newFrames(), new(source)
 	name := func(i int) (id frameID) { copy(id[:], fmt.Sprintf("%016d", i)); return id }

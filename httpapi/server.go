@@ -5,6 +5,7 @@ package httpapi
 
 import (
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -177,9 +178,13 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 	in := s.newIntake(r, app, src)
 	defer in.free()
 	in.budget.deadline = deadline
-	if err := in.readBody(w, r, s.cfg.MaxBody); err != nil {
+	switch err := in.readBody(w, r, s.cfg.MaxBody); {
+	case err == errKnown:
+		return s.takeKnown(in, r, src, deadline)
+	case err != nil:
 		return frame, err
 	}
+	in.budget.isKnown = nil
 	frame.ready = time.Now()
 	// A body that took long on its way still gets a moment for its commit, unless it
 	// was the room for it that took long: its sender has waited for us.
@@ -203,40 +208,50 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 		return frame, err
 	}
 	in.budget.shrink(sizes)
-	receipt, oldestFrame, known := s.frames.enter(id, src, frame.ready, &in.counts.loss)
-	// The rate is that of the time before anything was stuck: a sender that is held
-	// sends less.
-	patience := s.patience(r, src, oldestFrame)
-	var oldestBatch time.Time
+	receipt, was, known := s.frames.enter(id, src, frame.ready, &in.counts.loss)
 	switch known {
 	case isCommitted:
 		frame.result = frameDuplicate
-		s.count(in, known)
-		return frame, nil
 	case isUnderWay:
 		frame.result = frameDuplicate
 	default:
-		src.observe(frame.ready, len(in.spans))
-		oldestBatch, err = s.cfg.Publisher.Publish(receipt, id.partition(), in.out.records, in.logs.records)
+		was.progress, err = s.cfg.Publisher.Publish(receipt, id.partition(), in.out.records, in.logs.records)
 		if err != nil {
 			receipt.Forget()
 			return frame, err
 		}
+		s.frames.published(id, was.progress)
 		in.budget.held = 0 // the publisher's now
 		if s.cfg.Queued {
 			frame.result = frameQueued
 		}
 	}
 	s.count(in, known)
-	if s.cfg.Queued {
-		receipt.Forget()
-		return frame, nil
+	s.hold(&frame, r, src, receipt, was, deadline)
+	if known == isNew {
+		src.observe(frame.ready, len(in.spans))
 	}
+	return frame, nil
+}
+
+// hold says for how long a request waits for its commit: not at all where there is
+// nothing to wait for, and no receipt.
+func (s *Server) hold(frame *taken, r *http.Request, src *source, receipt *publish.Receipt, was standing, deadline time.Time) {
+	switch {
+	case receipt == nil:
+		return
+	case s.cfg.Queued:
+		receipt.Forget()
+		return
+	}
+	// The rate is that of the time before anything was stuck: a sender that is held
+	// sends less.
+	patience := s.patience(r, src, was.oldest)
 	// What is stuck for longer than this one would wait is not worth waiting for.
 	switch {
-	case !oldestBatch.IsZero() && frame.ready.Sub(oldestBatch) > patience:
+	case !was.progress.Oldest.IsZero() && frame.ready.Sub(was.progress.Oldest) > patience:
 		patience = 0
-	case frame.ready.Sub(oldestFrame) > patience:
+	case frame.ready.Sub(was.oldest) > patience && !was.progress.Stored.After(was.oldest):
 		patience = min(patience, glance)
 	}
 	frame.receipt = receipt
@@ -244,6 +259,22 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 	if deadline.Before(frame.deadline) {
 		frame.deadline = deadline
 	}
+}
+
+// takeKnown takes a frame for whose body there is no room, but which is known: what
+// is committed or kept already needs none.
+func (s *Server) takeKnown(in *intake, r *http.Request, src *source, deadline time.Time) (frame taken, err error) {
+	if _, err := io.Copy(io.Discard, io.LimitReader(&in.paced, int64(s.cfg.MaxBody))); err != nil {
+		return frame, errCutOff
+	}
+	id, _ := in.identifyByHeaders(r)
+	receipt, was, known := s.frames.find(id)
+	if known == isNew {
+		return frame, errNoRoom // it failed in this very moment
+	}
+	frame.ready = time.Now()
+	frame.result = frameDuplicate
+	s.hold(&frame, r, src, receipt, was, deadline)
 	return frame, nil
 }
 

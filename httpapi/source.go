@@ -96,9 +96,9 @@ const (
 	bufferUsed   = 0.3
 	leastHold    = 200 * time.Millisecond
 	// A sender that has a frame stuck for longer than it may be held was held
-	// once; its next frames are in partitions that may be well, and are looked at
-	// for long enough to see that, but not held one after the other.
-	glance = 20 * time.Millisecond
+	// once. Its next frames are looked at for so long, unless their partition has
+	// committed since, and not held one after the other.
+	glance = 30 * time.Millisecond
 	// blindHold is for a sender of which nothing is known yet, at a Kafka that
 	// was not seen yet.
 	blindHold = 400 * time.Millisecond

@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // request is one of a drain, as patience looks at it.
@@ -100,6 +104,38 @@ func TestTheHoldInPractice(t *testing.T) {
 	}
 	fault.Remove()
 	eventually(t, "all is delivered", func() bool { return d.metrics()["drain_recovered_total"] == 4 })
+}
+
+// One partition is stuck, commits in the others take a while: the frames in these
+// are answered 200.
+func TestAStuckPartitionHarmsNoOther(t *testing.T) {
+	d := open(t, func(s *setup) { s.Hold, s.partitions = 2*time.Second, 2 })
+	d.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: routerTopic, Partitions: []int32{0}, Err: kerr.NotEnoughReplicas, Count: -1})
+	d.broker.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		d.broker.KeepControl()
+		d.broker.SleepControl(func() { time.Sleep(60 * time.Millisecond) })
+		return nil, nil, false
+	})
+	answers := make(map[int]int)
+	tries := 0
+	for i := range 40 {
+		for range 3 {
+			tries++
+			a := d.post(strings.Repeat(frame(hello), 50), drainName, fmt.Sprintf("Logplex-Frame-Id: %032x", i))
+			if answers[i] = a.status; a.status == 200 {
+				break
+			}
+		}
+	}
+	taken := 0
+	for _, status := range answers {
+		if status == 200 {
+			taken++
+		}
+	}
+	if got := len(d.records(routerTopic)) / 50; taken != got || taken < 10 || taken > 30 {
+		t.Errorf("%d frames of 40 are answered 200 in %d tries, %d are stored", taken, tries, got)
+	}
 }
 
 // While it is held a sender sends nothing; it is no quieter for that.

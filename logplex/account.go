@@ -98,19 +98,21 @@ func (t *Topic) Account(ctx context.Context, r *Report, patience time.Duration) 
 	}
 	hashes := maphash.MakeSeed()
 	last := time.Now()
-	for missing > 0 && time.Since(last) < patience {
-		poll, cancel := context.WithTimeout(ctx, min(patience, time.Second))
-		fetches := t.client.PollFetches(poll)
+	at := make(map[int32]int64) // the offset behind what was read, by partition
+	poll := func(wait time.Duration) error {
+		polling, cancel := context.WithTimeout(ctx, wait)
+		fetches := t.client.PollFetches(polling)
 		cancel()
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 		for _, e := range fetches.Errors() {
 			if errors.Is(e.Err, kerr.OffsetOutOfRange) {
-				return nil, fmt.Errorf("partition %d no longer holds what came first: the topic keeps less than was sent", e.Partition)
+				return fmt.Errorf("partition %d no longer holds what came first: the topic keeps less than was sent", e.Partition)
 			}
 		}
 		fetches.EachRecord(func(rec *kgo.Record) {
+			at[rec.Partition] = rec.Offset + 1
 			var record struct {
 				ID      string `json:"id"`
 				Request string `json:"request_id"`
@@ -134,6 +136,35 @@ func (t *Topic) Account(ctx context.Context, r *Report, patience time.Duration) 
 				a.TwiceOther++
 			}
 		})
+		return nil
+	}
+	for missing > 0 && time.Since(last) < patience {
+		if err := poll(min(patience, time.Second)); err != nil {
+			return nil, err
+		}
+	}
+	// Second copies may stand behind the last line.
+	ends, err := ends(ctx, t.client, t.name)
+	if err != nil {
+		return nil, err
+	}
+	behind := func() (n int64) {
+		ends.Each(func(o kadm.ListedOffset) {
+			from, _ := t.from.Lookup(t.name, o.Partition)
+			n += max(0, o.Offset-max(from.Offset, at[o.Partition]))
+		})
+		return n
+	}
+	for last = time.Now(); behind() > 0; {
+		before := behind()
+		if err := poll(time.Second); err != nil {
+			return nil, err
+		}
+		if behind() < before {
+			last = time.Now()
+		} else if time.Since(last) > max(patience, 10*time.Second) {
+			return nil, fmt.Errorf("%d records cannot be read", behind())
+		}
 	}
 	for _, s := range r.stretches {
 		for n := s.From; n < s.To; n++ {

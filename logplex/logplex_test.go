@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"drain/router"
 	"drain/syslog"
 )
@@ -290,6 +293,73 @@ func TestTheEndIsBounded(t *testing.T) {
 	}
 	if s := sending.Wait().Summary(); s.Lost != 0 || s.Sent < 20 || s.Sent > 40 || s.Seconds > 2 {
 		t.Errorf("stopped early: %+v", s)
+	}
+}
+
+// No line comes due after the end, whatever is under way then.
+func TestNoLineComesDueAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	e := listen(t, func(_ int, w http.ResponseWriter) {
+		time.Sleep(700 * time.Millisecond)
+		w.WriteHeader(503)
+	})
+	if s := send(t, Config{URL: e.URL, Rate: 100, Duration: time.Second}).Summary(); s.Sent < 99 || s.Sent > 101 || s.Lost != s.Sent {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAnAnswerInChunksIsNone(t *testing.T) {
+	t.Parallel()
+	e := listen(t, func(_ int, w http.ResponseWriter) { w.(http.Flusher).Flush() })
+	if s := send(t, Config{URL: e.URL, Rate: 1, Duration: 10 * time.Millisecond}).Summary(); s.Acknowledged != 0 || s.Answers["error"] != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// The account tells lines that are stored, missing, stored twice, and betrayed.
+func TestTheAccount(t *testing.T) {
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "router"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	topic, err := OpenTopic(t.Context(), c.ListenAddrs(), "router")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer topic.Close()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic("router"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	store := func(id string, n int64) {
+		value := fmt.Sprintf(`{"id":%q,"request_id":%q}`, id, RequestID(5, 0, n))
+		if err := client.ProduceSync(t.Context(), kgo.StringRecord(value)).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const lines = 1000
+	for n := range int64(lines) {
+		if n != 3 && n != 950 {
+			store(fmt.Sprint("id-", n), n)
+		}
+	}
+	for n := range int64(10) { // behind the last first copy
+		if n != 3 {
+			store(fmt.Sprint("id-", n), n)
+		}
+	}
+	store("another", 20)
+	store("of another seed", lines+5)
+	r := newReport(Config{Seed: 5, Drains: 1})
+	r.stretches = []Stretch{{0, 0, 900, Acknowledged}, {0, 900, 990, Dropped}, {0, 990, lines, Overflow}}
+	a, err := topic.Account(t.Context(), r, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Stored != lines-2 || a.Twice != 9 || a.TwiceOther != 1 || a.Recovered != 99 || a.Betrayed != 1 || a.Lost != 1 || a.LostBy["dropped"] != 1 {
+		t.Errorf("%+v", a)
 	}
 }
 

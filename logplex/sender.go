@@ -32,8 +32,9 @@ type sender struct {
 	report *Report
 
 	began    time.Time
-	next     int64 // the line that comes next
-	last     int64 // the line after the last one
+	end      time.Time // no line comes due from then on
+	next     int64     // the line that comes next
+	last     int64     // the line after the last one
 	buffer   []line
 	frame    []line
 	frames   int64
@@ -64,6 +65,12 @@ func (s *sender) due(n int64) time.Time {
 // where there are too many: what happened while a request was under way.
 func (s *sender) fill(now time.Time) {
 	before := s.next
+	if s.last == math.MaxInt64 && !now.Before(s.end) {
+		s.last = s.next
+		if s.rate > 0 { // those that came due before the end
+			s.last = max(s.next, int64(math.Ceil(s.end.Sub(s.began).Seconds()*s.rate)))
+		}
+	}
 	for s.next < s.last {
 		l := line{s.next, now}
 		if s.rate > 0 {
@@ -96,16 +103,13 @@ func (s *sender) fill(now time.Time) {
 func (s *sender) run(due, finish context.Context) {
 	defer s.client.CloseIdleConnections()
 	s.lastGood = time.Now()
+	s.end, _ = due.Deadline()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		now := time.Now()
-		if due.Err() != nil && s.last == math.MaxInt64 {
-			s.last = s.next
-			if end, ok := due.Deadline(); s.rate > 0 && ok { // those that came due before the end
-				end = end.Add(time.Duration(min(0, now.Sub(end))))
-				s.last = max(s.next, int64(math.Ceil(end.Sub(s.began).Seconds()*s.rate)))
-			}
+		if due.Err() != nil && now.Before(s.end) {
+			s.end = now // stopped early
 		}
 		s.fill(now)
 		if len(s.buffer) == 0 {
@@ -119,11 +123,7 @@ func (s *sender) run(due, finish context.Context) {
 			timer.Reset(wait)
 			select {
 			case <-timer.C:
-			case <-due.Done():
-				if s.last == math.MaxInt64 {
-					continue
-				}
-				<-timer.C
+			case <-s.stopped(due):
 			}
 			continue
 		}
@@ -134,6 +134,14 @@ func (s *sender) run(due, finish context.Context) {
 			return
 		}
 	}
+}
+
+// stopped is due's end, while that is not noted yet.
+func (s *sender) stopped(due context.Context) <-chan struct{} {
+	if s.last < math.MaxInt64 {
+		return nil
+	}
+	return due.Done()
 }
 
 // takeFrame takes as many lines as fit a frame.
@@ -153,7 +161,7 @@ func (s *sender) takeFrame() {
 func (s *sender) deliver(finish context.Context) {
 	var id [16]byte
 	putUint64(id[:8], mix(s.lines.mixed^uint64(s.drain)<<32^uint64(s.report.cfg.Seed)))
-	putUint64(id[8:], uint64(s.began.UnixNano())<<20|uint64(s.frames))
+	putUint64(id[8:], mix(uint64(s.began.UnixNano())+uint64(s.frames)))
 	frameID := fmt.Sprintf("%X", id)
 	backoff := minBackoff
 	for try := 1; ; {
@@ -236,11 +244,17 @@ func (s *sender) post(finish context.Context, body []byte, frameID string, count
 		return 0, err
 	}
 	defer res.Body.Close()
+	if res.ContentLength < 0 {
+		return 0, errChunked
+	}
 	if _, err := io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10)); err != nil {
 		return 0, err
 	}
 	return res.StatusCode, nil
 }
+
+// errChunked is an answer that Logplex cannot read.
+var errChunked = errors.New("the answer has no Content-Length")
 
 // token is a drain's, as Heroku writes them.
 func token(seed uint32, drain uint16) string {

@@ -47,12 +47,17 @@ func (b *Budget) take(a *Account, n int) {
 func (b *Budget) TryAcquire(a *Account, n int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.tryAcquire(a, n)
+	return b.tryAcquire(a, n, false)
 }
 
-func (b *Budget) tryAcquire(a *Account, n int) bool {
+func (b *Budget) tryAcquire(a *Account, n int, more bool) bool {
 	if n > b.size-b.used {
 		return false
+	}
+	if more {
+		b.take(a, n)
+		b.grant() // a's own requests may no longer be within its share, and go last
+		return true
 	}
 	within := b.within(a, n)
 	for e := b.waiting.Front(); e != nil; e = e.Next() {
@@ -61,6 +66,7 @@ func (b *Budget) tryAcquire(a *Account, n int) bool {
 		}
 	}
 	b.take(a, n)
+	b.grant()
 	return true
 }
 
@@ -72,7 +78,7 @@ func (b *Budget) tryAcquire(a *Account, n int) bool {
 // can wait for each other, so that ctx must end soon.
 func (b *Budget) Acquire(ctx context.Context, a *Account, n int, more bool) error {
 	b.mu.Lock()
-	if b.tryAcquire(a, n) {
+	if b.tryAcquire(a, n, more) {
 		b.mu.Unlock()
 		return nil
 	}
@@ -96,19 +102,21 @@ func (b *Budget) Acquire(ctx context.Context, a *Account, n int, more bool) erro
 	return ctx.Err()
 }
 
-// grant gives room to those that wait, first to those within their share. One that
-// does not fit keeps those behind it waiting, or it would never get its turn.
+// grant gives room to those that wait: first to those that hold some already, which
+// others wait for; then to those within their share. One that does not fit keeps
+// those behind it waiting, or it would never get its turn.
 func (b *Budget) grant() {
-	for _, within := range [...]bool{true, false} {
+	const more, within, rest = 0, 1, 2
+	for class := more; class <= rest; class++ {
 		var next *list.Element
 		for e := b.waiting.Front(); e != nil; e = next {
 			next = e.Next()
 			w := e.Value.(*request)
-			if within && !b.within(w.account, w.n) {
+			if w.more != (class == more) || class == within && !b.within(w.account, w.n) {
 				continue
 			}
 			if w.n > b.size-b.used {
-				if w.more {
+				if class == more {
 					continue
 				}
 				return

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -334,4 +335,29 @@ func TestTopicMadeAnewSmaller_takesWhatWasKept(t *testing.T) {
 		}
 	}
 	s.eventually(noticed, "ready", func() bool { return s.Ready() == nil })
+}
+
+// A partition that vanished, with records that wait to be sent again: a stop waits
+// for them, or counts them.
+func TestTopicMadeAnewSmaller_isNotForgottenAtAStop(t *testing.T) {
+	t.Parallel()
+	for _, recovers := range []bool{true, false} {
+		c := fake(t)
+		fault := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: testTopic, Err: kerr.NotEnoughReplicas, Count: -1})
+		s := serve(t, c.ListenAddrs(), options{}).known()
+		r := s.publish(3, record("kept"))
+		time.Sleep(100 * time.Millisecond)
+		s.resize(s.topics[0], 3)
+		if recovers {
+			time.AfterFunc(500*time.Millisecond, fault.Remove)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		err := s.Shutdown(ctx)
+		cancel()
+		want := map[bool]float64{true: 1, false: 0}[recovers]
+		if (err == nil) != recovers || s.metric("drain_records_total", "result=committed") != want || s.metric("drain_records_total", "result=failed") != 1-want {
+			t.Errorf("recovers %v: Shutdown says %v", recovers, err)
+		}
+		r.Forget()
+	}
 }

@@ -19,9 +19,8 @@ type parked struct {
 	since   time.Time
 }
 
-// park keeps a frame until the partitions are known. It tells since when the
-// oldest one is kept.
-func (t *topic) park(r *Receipt, frame uint64, records []Record) (oldest time.Time) {
+// park keeps a frame until the partitions are known.
+func (t *topic) park(r *Receipt, frame uint64, records []Record) Progress {
 	g := &t.parking
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -30,7 +29,7 @@ func (t *topic) park(r *Receipt, frame uint64, records []Record) (oldest time.Ti
 	}
 	r.batch()
 	g.frames = append(g.frames, parked{r, frame, cloneRecords(records), time.Now()})
-	return g.frames[0].since
+	return Progress{Oldest: g.frames[0].since}
 }
 
 // cloneRecords copies records into as few pieces of memory as it can.
@@ -59,7 +58,8 @@ func (t *topic) open(p *Publisher, partitions []*partition) {
 	g := &t.parking
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, f := range g.frames {
+	for i, f := range g.frames {
+		g.frames[i] = parked{} // or all would be in memory twice
 		publish(f.receipt, partitions, f.frame, f.records)
 		p.finish(f.receipt, 0, false)
 	}

@@ -30,6 +30,7 @@ type partition struct {
 	sealed []*batch   // full ones, oldest first
 	busy   bool       // the sender has a batch
 	gone   bool       // the topic has it no longer
+	stored time.Time  // when the last batch was committed
 	taken  time.Time  // when the batch that the sender has was opened
 
 	// The rest is the sender's own.
@@ -41,17 +42,17 @@ type partition struct {
 	silent   bool          // … and was not even answered
 	failing  bool          // complained about
 	limits   limits        // of its steps
+	retired  chan struct{} // closed with gone
 	call     *call         // nil while kafka-go may hold the last one
 }
 
 func newPartition(t *topic, id int, p *Publisher) *partition {
-	return &partition{topic: t, id: id, p: p, wake: make(chan struct{}, 1), timeout: minAttempt, limits: limits{parent: p.running}}
+	return &partition{topic: t, id: id, p: p, wake: make(chan struct{}, 1), timeout: minAttempt, limits: limits{parent: p.running}, retired: make(chan struct{})}
 }
 
 // add puts records in batches, those that next links from first on, or all of
-// them without next. It never waits. It tells when the oldest record came that is
-// not committed yet.
-func (pt *partition) add(r *Receipt, records []Record, first int32, next []int32) (oldest time.Time) {
+// them without next. It never waits.
+func (pt *partition) add(r *Receipt, records []Record, first int32, next []int32) (p Progress) {
 	now := time.Now()
 	maxRecords, maxBytes := pt.p.cfg.BatchRecords, min(pt.p.cfg.BatchBytes, int(pt.topic.limit.Load()))
 	pt.mu.Lock()
@@ -86,12 +87,13 @@ func (pt *partition) add(r *Receipt, records []Record, first int32, next []int32
 	}
 	pt.open.claimFor(r, run)
 	idle := !pt.busy
-	oldest, _ = pt.first()
+	p.Oldest, _ = pt.first()
+	p.Stored = pt.stored
 	pt.mu.Unlock()
 	if idle {
 		pt.signal()
 	}
-	return oldest
+	return p
 }
 
 // seal moves the open batch to the sealed ones. mu is held.
@@ -209,6 +211,7 @@ func (pt *partition) retire() {
 	pt.mu.Lock()
 	pt.gone = true
 	pt.mu.Unlock()
+	close(pt.retired)
 	pt.signal()
 }
 
@@ -264,6 +267,9 @@ func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 		switch {
 		case v == committed:
 			pt.sequence = (pt.sequence + int32(b.records)) & 0x7fffffff
+			pt.mu.Lock()
+			pt.stored = time.Now()
+			pt.mu.Unlock()
 			pt.p.commit(pt, b, took)
 			return true
 		case ctx.Err() != nil, pt.isGone():
@@ -294,6 +300,7 @@ func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 		select {
 		case <-time.After(wait.NextBackOff()):
 		case <-back:
+		case <-pt.retired:
 		case <-ctx.Done():
 			pt.putBack(b)
 			return false

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,6 +69,7 @@ type topic struct {
 	name       string
 	partitions atomic.Pointer[[]*partition] // nil until Kafka has told
 	parking    parking                      // of frames, until then
+	retired    atomic.Pointer[[]*partition] // those that it had once; they hold something only for a moment
 	limit      atomic.Int64                 // most bytes that it takes in a batch, as far as is known
 	committed  prometheus.Counter
 	failed     prometheus.Counter
@@ -126,36 +128,55 @@ func (p *Publisher) Known() bool {
 // it takes; the Budget's bytes for the records (Record.Size), which the caller has
 // acquired for the frame's account, belong to the Publisher when the error is nil.
 //
-// It never waits, and is called once for r. oldest is when the oldest record came
-// that is not committed yet in the partitions it used. The error is ErrStopping;
-// nothing was taken then, and r has failed.
-func (p *Publisher) Publish(r *Receipt, frame uint64, records ...[]Record) (oldest time.Time, err error) {
+// It never waits, and is called once for r. The error is ErrStopping; nothing was
+// taken then, and r has failed.
+func (p *Publisher) Publish(r *Receipt, frame uint64, records ...[]Record) (all Progress, err error) {
 	p.adding.Add(1)
 	defer p.adding.Add(-1)
 	if p.stopping.Load() {
 		p.finish(r, 0, true)
-		return oldest, ErrStopping
+		return all, ErrStopping
 	}
 	for i, records := range records {
 		if len(records) == 0 {
 			continue
 		}
-		var since time.Time
 		t := p.topics[i]
 		if partitions := t.all(); partitions != nil {
-			since = publish(r, partitions, frame, records)
+			all.add(publish(r, partitions, frame, records))
 		} else {
-			since = t.park(r, frame, records)
-		}
-		if oldest.IsZero() || since.Before(oldest) {
-			oldest = since
+			all.add(t.park(r, frame, records))
 		}
 	}
 	p.finish(r, 0, false)
-	return oldest, nil
+	return all, nil
 }
 
-func publish(r *Receipt, partitions []*partition, frame uint64, records []Record) (oldest time.Time) {
+// Progress tells how the partitions are that a frame's records went to: of all of
+// them the worst.
+type Progress struct {
+	// Oldest is when the oldest record came that is not committed yet; zero where
+	// there are no records.
+	Oldest time.Time
+	// Stored is when the last batch was committed, zero if none was.
+	Stored time.Time
+}
+
+// add makes p that of one more partition.
+func (p *Progress) add(o Progress) {
+	if p.Oldest.IsZero() {
+		*p = o
+		return
+	}
+	if o.Oldest.Before(p.Oldest) {
+		p.Oldest = o.Oldest
+	}
+	if o.Stored.Before(p.Stored) {
+		p.Stored = o.Stored
+	}
+}
+
+func publish(r *Receipt, partitions []*partition, frame uint64, records []Record) Progress {
 	home := int(frame % uint64(len(partitions)))
 	for i := range records {
 		if records[i].Key != nil {
@@ -172,7 +193,7 @@ type chains struct{ first, last, next []int32 }
 var chainsPool = sync.Pool{New: func() any { return new(chains) }}
 
 // publishKeyed gives each partition its records, one lock for each partition.
-func publishKeyed(r *Receipt, all []*partition, home int, records []Record) (oldest time.Time) {
+func publishKeyed(r *Receipt, all []*partition, home int, records []Record) (worst Progress) {
 	const none = -1
 	c := chainsPool.Get().(*chains)
 	defer chainsPool.Put(c)
@@ -197,12 +218,10 @@ func publishKeyed(r *Receipt, all []*partition, home int, records []Record) (old
 	}
 	for i, pt := range all {
 		if c.first[i] != none {
-			if t := pt.add(r, records, c.first[i], c.next); oldest.IsZero() || t.Before(oldest) {
-				oldest = t
-			}
+			worst.add(pt.add(r, records, c.first[i], c.next))
 		}
 	}
-	return oldest
+	return worst
 }
 
 // Duplicate counts records that were not published because the same ones
@@ -308,7 +327,7 @@ func (p *Publisher) uncommitted() (n int) {
 		if _, ok := t.parking.oldest(); ok {
 			n++
 		}
-		for _, pt := range t.all() {
+		for _, pt := range t.everyPartition() {
 			if _, ok := pt.oldest(); ok {
 				n++
 			}
@@ -324,10 +343,18 @@ func (t *topic) all() []*partition {
 	return nil
 }
 
+// everyPartition is those that the topic has, and those that it had.
+func (t *topic) everyPartition() []*partition {
+	if retired := t.retired.Load(); retired != nil {
+		return append(slices.Clone(t.all()), *retired...)
+	}
+	return t.all()
+}
+
 // countLeft counts the records that are held after the senders have ended.
 func (t *topic) countLeft() (n int) {
 	n = t.parking.records()
-	for _, pt := range t.all() {
+	for _, pt := range t.everyPartition() {
 		pt.mu.Lock()
 		for _, b := range pt.sealed {
 			n += b.records

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -144,7 +145,11 @@ func (p *Publisher) resize(t *topic, n int) {
 	}
 	if n < len(old) {
 		p.cfg.Logger.Warn("the topic has fewer partitions than before", "topic", t.name, "partitions", n, "before", len(old))
-		left := old[:n:n]
+		left, retired := old[:n:n], slices.Clone(old[n:])
+		if before := t.retired.Load(); before != nil {
+			retired = append(retired, *before...)
+		}
+		t.retired.Store(&retired)
 		t.partitions.Store(&left)
 		for _, pt := range old[n:] {
 			pt.retire()
@@ -175,7 +180,7 @@ func (p *Publisher) Ready() error {
 		return err
 	}
 	for _, t := range p.topics {
-		for _, pt := range t.all() {
+		for _, pt := range t.everyPartition() {
 			if oldest, ok := pt.oldest(); ok {
 				if age := time.Since(oldest); age > p.cfg.Stuck {
 					return fmt.Errorf("topic %s, partition %d: the oldest batch has not been committed for %s",

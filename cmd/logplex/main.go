@@ -98,7 +98,10 @@ func readPlan(args []string, getenv func(string) (string, bool), stdout io.Write
 		return nil, settings.UsageError{Err: errors.New("URL: cannot use it: use one such as http://127.0.0.1:8080/logs")}
 	}
 	if secrets, _ := getenv("DRAIN_SECRETS"); target.User == nil && secrets != "" {
-		first, _, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(secrets, ",", " ")), " ")
+		first := ""
+		for first = range strings.FieldsFuncSeq(secrets, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }) {
+			break
+		}
 		if app, secret, named := strings.Cut(first, "="); named && app != "" && strings.Trim(secret, "=") != "" {
 			first = secret
 		}
