@@ -35,7 +35,6 @@ type flight struct {
 	source       *source
 	id           frameID
 	receipt      *publish.Receipt
-	since        time.Time
 	loss         loss    // that was counted
 	older, newer *flight // of the same source
 }
@@ -43,7 +42,8 @@ type flight struct {
 // standing is how it stands with a frame under way.
 type standing struct {
 	progress publish.Progress // of its partitions, when it was published
-	oldest   time.Time        // since when the oldest frame of its source is under way
+	since    time.Time        // it is under way
+	oldest   time.Time        // since when the oldest frame of its source was, then
 }
 
 var flights = sync.Pool{New: func() any { return new(flight) }}
@@ -82,7 +82,7 @@ func (fs *frames) enter(id frameID, src *source, now time.Time, said *loss) (r *
 		return f.join(), f.standing, isUnderWay
 	}
 	f := flights.Get().(*flight)
-	*f = flight{frames: fs, source: src, id: id, since: now, loss: *said}
+	*f = flight{frames: fs, source: src, id: id, standing: standing{since: now}, loss: *said}
 	f.receipt = publish.NewReceipt(f)
 	fs.underWay[id] = f
 	if f.older = src.newest; f.older != nil {

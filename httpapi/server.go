@@ -252,7 +252,8 @@ func (s *Server) hold(frame *taken, r *http.Request, src *source, receipt *publi
 	case !was.progress.Oldest.IsZero() && frame.ready.Sub(was.progress.Oldest) > patience:
 		patience = 0
 	case frame.ready.Sub(was.oldest) > patience && !was.progress.Stored.After(was.oldest):
-		patience = min(patience, glance)
+		look := min(glance+2*was.progress.Took, leastHold) // all tries together
+		patience = min(patience, look-frame.ready.Sub(was.since))
 	}
 	frame.receipt = receipt
 	frame.deadline = frame.ready.Add(patience)

@@ -96,8 +96,9 @@ const (
 	bufferUsed   = 0.3
 	leastHold    = 200 * time.Millisecond
 	// A sender that has a frame stuck for longer than it may be held was held
-	// once. Its next frames are looked at for so long, unless their partition has
-	// committed since, and not held one after the other.
+	// once. Its next frames are not held one after the other, unless their
+	// partition has committed since: they are looked at for so long, and twice the
+	// time that their partition took last.
 	glance = 30 * time.Millisecond
 	// blindHold is for a sender of which nothing is known yet, at a Kafka that
 	// was not seen yet.

@@ -113,7 +113,7 @@ func TestAStuckPartitionHarmsNoOther(t *testing.T) {
 	d.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: routerTopic, Partitions: []int32{0}, Err: kerr.NotEnoughReplicas, Count: -1})
 	d.broker.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		d.broker.KeepControl()
-		d.broker.SleepControl(func() { time.Sleep(60 * time.Millisecond) })
+		d.broker.SleepControl(func() { time.Sleep(150 * time.Millisecond) })
 		return nil, nil, false
 	})
 	answers := make(map[int]int)

@@ -51,7 +51,8 @@ type Report struct {
 	bytes     int64
 	frames    int64
 	answers   map[string]int64
-	latency   *hdrhistogram.Histogram // µs
+	latency   *hdrhistogram.Histogram // µs, of acknowledged lines from when they were due
+	answer    *hdrhistogram.Histogram // µs, of requests, however they ended
 	took      time.Duration           // once it has ended
 }
 
@@ -59,7 +60,7 @@ type Report struct {
 const maxLatency = int64(time.Hour / time.Microsecond)
 
 func newReport(cfg Config) *Report {
-	return &Report{cfg: cfg, lastOf: make(map[uint16]int), answers: make(map[string]int64), latency: hdrhistogram.New(1, maxLatency, 3)}
+	return &Report{cfg: cfg, lastOf: make(map[uint16]int), answers: make(map[string]int64), latency: hdrhistogram.New(1, maxLatency, 3), answer: hdrhistogram.New(1, maxLatency, 3)}
 }
 
 func (r *Report) send(n int64) {
@@ -74,13 +75,14 @@ func (r *Report) retry() {
 	r.mu.Unlock()
 }
 
-func (r *Report) answered(status int, err error) {
+func (r *Report) answered(status int, err error, took time.Duration) {
 	name := strconv.Itoa(status)
 	if err != nil {
 		name = "error"
 	}
 	r.mu.Lock()
 	r.answers[name]++
+	_ = r.answer.RecordValue(min(maxLatency, max(1, took.Microseconds()))) // in its range
 	r.mu.Unlock()
 }
 
@@ -148,10 +150,11 @@ type Summary struct {
 	Bytes        int64            `json:"bytes"`
 	Seconds      float64          `json:"seconds"`
 	LinesPerS    float64          `json:"lines_per_s"` // acknowledged
-	LatencyMS    Latency          `json:"latency_ms"`
+	LatencyMS    Latency          `json:"latency_ms"` // of acknowledged lines, from when they were due
+	AnswerMS     Latency          `json:"answer_ms"`  // of requests, however they ended
 }
 
-// Latency is from the moment at which a line was due to its answer, in ms.
+// Latency is a distribution in ms.
 type Latency struct {
 	P50  float64 `json:"p50"`
 	P90  float64 `json:"p90"`
@@ -177,11 +180,16 @@ func (r *Report) summary() Summary {
 	for name, n := range r.answers {
 		s.Answers[name] = n
 	}
-	at := func(q float64) float64 { return float64(r.latency.ValueAtQuantile(q)) / 1000 }
-	if r.latency.TotalCount() > 0 {
-		s.LatencyMS = Latency{at(50), at(90), at(99), at(99.9), float64(r.latency.Max()) / 1000}
-	}
+	s.LatencyMS, s.AnswerMS = distribution(r.latency), distribution(r.answer)
 	return s
+}
+
+func distribution(h *hdrhistogram.Histogram) (l Latency) {
+	if h.TotalCount() == 0 {
+		return l
+	}
+	at := func(q float64) float64 { return float64(h.ValueAtQuantile(q)) / 1000 }
+	return Latency{at(50), at(90), at(99), at(99.9), float64(h.Max()) / 1000}
 }
 
 // Summary is the report in figures.

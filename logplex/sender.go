@@ -166,9 +166,10 @@ func (s *sender) deliver(finish context.Context) {
 	backoff := minBackoff
 	for try := 1; ; {
 		body, count := s.render()
+		began := time.Now()
 		status, err := s.post(finish, body, frameID, count)
 		now := time.Now()
-		s.report.answered(status, err)
+		s.report.answered(status, err, now.Sub(began))
 		switch {
 		case err == nil && status/100 == 2:
 			s.report.acknowledge(s.drain, s.frame, now, len(body))

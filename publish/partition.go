@@ -25,13 +25,14 @@ type partition struct {
 	p     *Publisher
 	wake  chan struct{} // one token when there may be something to send
 
-	mu     sync.Mutex // guards the following
-	open   *batch     // takes records; nil when there are none
-	sealed []*batch   // full ones, oldest first
-	busy   bool       // the sender has a batch
-	gone   bool       // the topic has it no longer
-	stored time.Time  // when the last batch was committed
-	taken  time.Time  // when the batch that the sender has was opened
+	mu     sync.Mutex    // guards the following
+	open   *batch        // takes records; nil when there are none
+	sealed []*batch      // full ones, oldest first
+	busy   bool          // the sender has a batch
+	gone   bool          // the topic has it no longer
+	stored time.Time     // when the last batch was committed …
+	took   time.Duration // … and how long its request took
+	taken  time.Time     // when the batch that the sender has was opened
 
 	// The rest is the sender's own.
 	producer *producer     // nil until there is one
@@ -88,7 +89,7 @@ func (pt *partition) add(r *Receipt, records []Record, first int32, next []int32
 	pt.open.claimFor(r, run)
 	idle := !pt.busy
 	p.Oldest, _ = pt.first()
-	p.Stored = pt.stored
+	p.Stored, p.Took = pt.stored, pt.took
 	pt.mu.Unlock()
 	if idle {
 		pt.signal()
@@ -268,7 +269,7 @@ func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 		case v == committed:
 			pt.sequence = (pt.sequence + int32(b.records)) & 0x7fffffff
 			pt.mu.Lock()
-			pt.stored = time.Now()
+			pt.stored, pt.took = time.Now(), took
 			pt.mu.Unlock()
 			pt.p.commit(pt, b, took)
 			return true

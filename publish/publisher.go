@@ -158,8 +158,10 @@ type Progress struct {
 	// Oldest is when the oldest record came that is not committed yet; zero where
 	// there are no records.
 	Oldest time.Time
-	// Stored is when the last batch was committed, zero if none was.
+	// Stored is when the last batch was committed, zero if none was, and Took how
+	// long its request took.
 	Stored time.Time
+	Took   time.Duration
 }
 
 // add makes p that of one more partition.
@@ -174,6 +176,7 @@ func (p *Progress) add(o Progress) {
 	if o.Stored.Before(p.Stored) {
 		p.Stored = o.Stored
 	}
+	p.Took = max(p.Took, o.Took)
 }
 
 func publish(r *Receipt, partitions []*partition, frame uint64, records []Record) Progress {

@@ -212,7 +212,9 @@ func (o *output) print(w io.Writer) error {
 	row("answers", "%s", strings.Trim(by(o.Answers), " ()"))
 	row("retried", "%s", humanize.Comma(o.Retried))
 	row("lines/s", "%s over %.1f s", humanize.Comma(int64(o.LinesPerS)), o.Seconds)
-	l := o.LatencyMS
+	l := o.AnswerMS
+	row("requests", "p50 %s  p90 %s  p99 %s  p99.9 %s  max %s", ms(l.P50), ms(l.P90), ms(l.P99), ms(l.P999), ms(l.Max))
+	l = o.LatencyMS
 	row("latency", "p50 %s  p90 %s  p99 %s  p99.9 %s  max %s, from when a line was due", ms(l.P50), ms(l.P90), ms(l.P99), ms(l.P999), ms(l.Max))
 	if a := o.Topic; a != nil {
 		row("in the topic", "%s, of them not acknowledged %s", humanize.Comma(a.Stored), humanize.Comma(a.Recovered))
