@@ -30,7 +30,7 @@ func OpenTopic(ctx context.Context, brokers []string, name string) (*Topic, erro
 	}
 	t := &Topic{client: client, name: name}
 	from, err := ends(ctx, client, name)
-	for err != nil && kerr.IsRetriable(err) && ctx.Err() == nil { // a leader that has just come, or goes
+	for err != nil && kerr.IsRetriable(err) && !errors.Is(err, kerr.UnknownTopicOrPartition) && ctx.Err() == nil { // a leader that has just come, or goes
 		time.Sleep(100 * time.Millisecond)
 		from, err = ends(ctx, client, name)
 	}
@@ -48,6 +48,13 @@ func OpenTopic(ctx context.Context, brokers []string, name string) (*Topic, erro
 func ends(ctx context.Context, client *kgo.Client, name string) (kadm.ListedOffsets, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	topics, err := kadm.NewClient(client).ListTopics(ctx, name)
+	if err == nil {
+		err = topics[name].Err // ListEndOffsets would look for it until ctx ends
+	}
+	if err != nil {
+		return nil, err
+	}
 	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, name)
 	if err == nil {
 		err = ends.Error()

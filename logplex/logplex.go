@@ -77,7 +77,7 @@ func Start(ctx context.Context, cfg Config) (*Sending, error) {
 	var shared *lines
 	if cfg.File != nil {
 		if shared, err = given(cfg.File); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("the file of lines: %w", err)
 		}
 	}
 	s := &Sending{cfg: cfg, report: newReport(cfg), ended: make(chan struct{})}

@@ -1,6 +1,8 @@
 package logplex
 
 import (
+	"errors"
+	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -51,6 +53,7 @@ type Report struct {
 	bytes     int64
 	frames    int64
 	answers   map[string]int64
+	refusal   string                  // the last one
 	latency   *hdrhistogram.Histogram // µs, of acknowledged lines from when they were due
 	answer    *hdrhistogram.Histogram // µs, of requests, however they ended
 	took      time.Duration           // once it has ended
@@ -75,12 +78,23 @@ func (r *Report) retry() {
 	r.mu.Unlock()
 }
 
-func (r *Report) answered(status int, err error, took time.Duration) {
-	name := strconv.Itoa(status)
-	if err != nil {
+func (r *Report) answered(status int, text string, err error, took time.Duration) {
+	name, refusal := strconv.Itoa(status), ""
+	switch {
+	case err != nil:
 		name = "error"
+		refusal = err.Error()
+		var inner *url.Error
+		if errors.As(err, &inner) {
+			refusal = inner.Err.Error() // without the URL, in which there may be a secret
+		}
+	case status/100 != 2:
+		refusal = name + " " + text
 	}
 	r.mu.Lock()
+	if refusal != "" {
+		r.refusal = refusal
+	}
 	r.answers[name]++
 	_ = r.answer.RecordValue(min(maxLatency, max(1, took.Microseconds()))) // in its range
 	r.mu.Unlock()
@@ -147,11 +161,12 @@ type Summary struct {
 	Frames       int64            `json:"frames"` // acknowledged
 	Retried      int64            `json:"retried"`
 	Answers      map[string]int64 `json:"answers"`
+	LastError    string           `json:"last_error,omitempty"` // or refusal, with what it said
 	Bytes        int64            `json:"bytes"`
 	Seconds      float64          `json:"seconds"`
 	LinesPerS    float64          `json:"lines_per_s"` // acknowledged
-	LatencyMS    Latency          `json:"latency_ms"` // of acknowledged lines, from when they were due
-	AnswerMS     Latency          `json:"answer_ms"`  // of requests, however they ended
+	LatencyMS    Latency          `json:"latency_ms"`  // of acknowledged lines, from when they were due
+	AnswerMS     Latency          `json:"answer_ms"`   // of requests, however they ended
 }
 
 // Latency is a distribution in ms.
@@ -171,7 +186,7 @@ func (r *Report) summary() Summary {
 		took = time.Since(r.began)
 	}
 	s := Summary{Sent: r.sent, Acknowledged: r.count[Acknowledged], LostBy: make(map[string]int64), Frames: r.frames,
-		Retried: r.retried, Answers: make(map[string]int64), Bytes: r.bytes, Seconds: took.Seconds()}
+		Retried: r.retried, LastError: r.refusal, Answers: make(map[string]int64), Bytes: r.bytes, Seconds: took.Seconds()}
 	s.LinesPerS = float64(s.Acknowledged) / s.Seconds
 	for f := Overflow; f < numFates; f++ {
 		s.Lost += r.count[f]

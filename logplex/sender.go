@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -167,9 +168,9 @@ func (s *sender) deliver(finish context.Context) {
 	for try := 1; ; {
 		body, count := s.render()
 		began := time.Now()
-		status, err := s.post(finish, body, frameID, count)
+		status, text, err := s.post(finish, body, frameID, count)
 		now := time.Now()
-		s.report.answered(status, err, now.Sub(began))
+		s.report.answered(status, text, err, now.Sub(began))
 		switch {
 		case err == nil && status/100 == 2:
 			s.report.acknowledge(s.drain, s.frame, now, len(body))
@@ -226,12 +227,13 @@ func (s *sender) render() (body []byte, count int) {
 	return b, count
 }
 
-func (s *sender) post(finish context.Context, body []byte, frameID string, count int) (status int, err error) {
+// post sends a frame once. text is the answer's first line.
+func (s *sender) post(finish context.Context, body []byte, frameID string, count int) (status int, text string, err error) {
 	ctx, cancel := context.WithTimeout(finish, answerTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url.String(), bytes.NewReader(body))
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	req.GetBody = nil // no tries but our own
 	h := req.Header
@@ -242,16 +244,18 @@ func (s *sender) post(finish context.Context, body []byte, frameID string, count
 	h["User-Agent"] = []string{"Logplex/v49"}
 	res, err := s.client.Do(req)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer res.Body.Close()
 	if res.ContentLength < 0 {
-		return 0, errChunked
+		return 0, "", errChunked
 	}
-	if _, err := io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10)); err != nil {
-		return 0, err
+	answer, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	if err != nil {
+		return 0, "", err
 	}
-	return res.StatusCode, nil
+	line, _, _ := strings.Cut(string(answer[:min(len(answer), 200)]), "\n")
+	return res.StatusCode, strings.ToValidUTF8(line, "?"), nil
 }
 
 // errChunked is an answer that Logplex cannot read.

@@ -144,7 +144,7 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 	}
 	sending, err := logplex.Start(ctx, p.send)
 	if err != nil {
-		return settings.UsageError{Err: err}
+		return settings.UsageError{Err: fmt.Errorf("cannot send: %w", err)}
 	}
 	watch(sending, p, stderr)
 	out := output{Seed: p.send.Seed, Summary: sending.Report()}
@@ -192,7 +192,12 @@ func watch(sending *logplex.Sending, p *plan, stderr *os.File) {
 	}
 }
 
-func ms(v float64) string { return strconv.FormatFloat(v, 'f', 1, 64) + "ms" }
+func ms(v float64) string {
+	if v == 0 {
+		return "-"
+	}
+	return strconv.FormatFloat(v, 'f', 1, 64) + "ms"
+}
 
 // output is the report as --json prints it.
 type output struct {
@@ -208,8 +213,11 @@ func (o *output) print(w io.Writer) error {
 	}
 	row("lines sent", "%s (seed %d)", humanize.Comma(o.Sent), o.Seed)
 	row("acknowledged", "%s in %s frames, %s", humanize.Comma(o.Acknowledged), humanize.Comma(o.Frames), humanize.Bytes(uint64(o.Bytes)))
-	row("lost", "%s%s", humanize.Comma(o.Lost), by(o.LostBy))
+	row("lost by the sender", "%s%s", humanize.Comma(o.Lost), by(o.LostBy))
 	row("answers", "%s", strings.Trim(by(o.Answers), " ()"))
+	if o.LastError != "" {
+		row("last refusal", "%s", o.LastError)
+	}
 	row("retried", "%s", humanize.Comma(o.Retried))
 	row("lines/s", "%s over %.1f s", humanize.Comma(int64(o.LinesPerS)), o.Seconds)
 	l := o.AnswerMS
