@@ -213,32 +213,20 @@ func (s *scanner) readValue(i int) {
 	s.value, s.i = span{i, quote}, quote+1
 }
 
-// closePath finds the quote that closes a path whose text begins at i: the last
-// one before ` host=`, where the line goes on as the router writes it or ends; -1
-// if there is none. twice says that there were two such places.
+// closePath finds the quote that closes a path whose text begins at i.
 func closePath(text []byte, i int) (quote int, twice bool) {
-	const anchor = `" host=`
-	quote = -1
-	for ; ; i++ {
-		n := bytes.IndexByte(text[i:], '"')
-		if n < 0 {
-			return quote, twice
-		}
-		i += n
-		if !hasPrefix(text[i:], anchor) {
-			continue
-		}
-		rest := text[nextSpace(text, i+len(anchor)):]
-		if hasPrefix(rest, " request_id=") || hasPrefix(rest, " fwd=") || len(rest) == 0 {
-			quote, twice = i, quote >= 0
-		}
-	}
+	return closeLast(text, i, `" host=`, " request_id=", " fwd=")
 }
 
-// closeFwd finds the quote that closes a fwd whose text begins at i: the last one
-// before ` dyno=`, where the line goes on as the router writes it or ends.
+// closeFwd finds the quote that closes a fwd whose text begins at i.
 func closeFwd(text []byte, i int) (quote int, twice bool) {
-	const anchor = `" dyno=`
+	return closeLast(text, i, `" dyno=`, " connect=", " queue=")
+}
+
+// closeLast finds the last quote at or after i that begins anchor, where the line
+// goes on as the router writes it, with one of two keys, or ends; -1 if there is
+// none. twice says that there were two such places.
+func closeLast(text []byte, i int, anchor, next, orNext string) (quote int, twice bool) {
 	quote = -1
 	for ; ; i++ {
 		n := bytes.IndexByte(text[i:], '"')
@@ -250,7 +238,7 @@ func closeFwd(text []byte, i int) (quote int, twice bool) {
 			continue
 		}
 		rest := text[nextSpace(text, i+len(anchor)):]
-		if hasPrefix(rest, " connect=") || hasPrefix(rest, " queue=") || len(rest) == 0 {
+		if hasPrefix(rest, next) || hasPrefix(rest, orNext) || len(rest) == 0 {
 			quote, twice = i, quote >= 0
 		}
 	}
