@@ -202,7 +202,7 @@ func (c *Credentials) read() (changed bool, err error) {
 // they may be labels.
 func (c *Credentials) accept(list []credential) {
 	for i := range list {
-		list[i].used = c.used.WithLabelValues(list[i].app)
+		list[i].used = c.used.WithLabelValues(strings.ToValidUTF8(list[i].app, "\uFFFD"))
 	}
 	c.live.Store(&list)
 }

@@ -312,7 +312,7 @@ func TestMetricsAreForThoseWhoShowTheToken(t *testing.T) {
 }
 
 func FuzzSecretsAreReadAsTheyAreWritten(f *testing.F) {
-	for _, s := range []string{secret, "a=" + secret, "a,b", "=", "====", "a=====================", " , ", "c2VjcmV0IHNlY3JldA=="} {
+	for _, s := range []string{secret, "a=" + secret, "a,b", "=", "====", "a=====================", "\xff=" + secret, " , ", "c2VjcmV0IHNlY3JldA=="} {
 		f.Add(s, "Basic "+s, s)
 	}
 	f.Fuzz(func(t *testing.T, list, header, password string) {
