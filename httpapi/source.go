@@ -70,7 +70,7 @@ func (s *source) observe(now time.Time, lines int) {
 	if s.first.IsZero() {
 		s.first, s.last = now, now
 	}
-	s.lines = s.lines*math.Exp(-now.Sub(s.last).Seconds()/rateWindow) + float64(lines)
+	s.lines = s.lines*math.Exp(-max(0, now.Sub(s.last).Seconds())/rateWindow) + float64(lines)
 	s.last = now
 }
 

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,30 @@ func TestABusyDrainIsHeldForLess(t *testing.T) {
 	src.observe(time.Now(), 300)
 	if got := d.patienceOf(src, time.Now(), drainName); got < 700*time.Millisecond {
 		t.Errorf("after a first large frame: held for %s", got)
+	}
+}
+
+// Deadlines go by the monotonic clock. Even times without it, of a wall clock that
+// jumps, make no rate that is none, and no id.
+func TestAClockThatJumpsHarmsNothing(t *testing.T) {
+	d := open(t, func(s *setup) { s.Hold = 4200 * time.Millisecond })
+	src, wall := new(source), time.Now().Round(0)
+	for _, jump := range []time.Duration{0, -time.Hour, 48 * time.Hour, -1000 * time.Hour, time.Second, -time.Second} {
+		wall = wall.Add(jump)
+		src.observe(wall, 100)
+		for _, at := range []time.Time{wall, wall.Add(-time.Hour), wall.Add(time.Hour)} {
+			if rate, known := src.rate(at); !known || !(rate >= 0 && rate < 1e6) {
+				t.Errorf("after a jump of %s: %v lines/s", jump, rate)
+			}
+			if got := d.patienceOf(src, at, drainName); got < leastHold || got > 4200*time.Millisecond {
+				t.Errorf("after a jump of %s: held for %s", jump, got)
+			}
+		}
+	}
+	ids := idsOf(t, "/logs", lines)
+	time.Sleep(5 * time.Millisecond)
+	if again := idsOf(t, "/logs", lines); !slices.Equal(ids, again) {
+		t.Errorf("%v, later %v", ids, again)
 	}
 }
 
