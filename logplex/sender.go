@@ -47,11 +47,11 @@ type sender struct {
 
 func newSender(l *lines, target *url.URL, token string, drain uint16, report *Report) *sender {
 	transport := &http.Transport{
-		DialContext:       (&net.Dialer{Timeout: connectTimeout}).DialContext,
-		MaxConnsPerHost:   1,
-		IdleConnTimeout:   idleTimeout,
-		DisableKeepAlives: false, DisableCompression: true,
-		WriteBufferSize: 64 << 10,
+		DialContext:        (&net.Dialer{Timeout: connectTimeout}).DialContext,
+		MaxConnsPerHost:    1,
+		IdleConnTimeout:    idleTimeout,
+		DisableCompression: true,
+		WriteBufferSize:    64 << 10,
 	}
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return &sender{lines: l, url: target, token: token, drain: drain, client: client, report: report, last: math.MaxInt64}
