@@ -385,6 +385,15 @@ func TestManyDrainsAtFullSpeed(t *testing.T) {
 		}
 		sum += x.To - x.From
 	}
+	lines := int64(0)
+	for i, b := range s.Histogram {
+		if lines += b.Lines; i > 0 && b.MS != 2*s.Histogram[i-1].MS {
+			t.Errorf("bucket %v behind %v", b, s.Histogram[i-1])
+		}
+	}
+	if lines != s.Acknowledged {
+		t.Errorf("%d of %d lines are in the histogram", lines, s.Acknowledged)
+	}
 	if len(drains) != 5 || s.Acknowledged < 5000 || sum != s.Sent || s.Lost != 0 {
 		t.Errorf("%d drains, %d lines in stretches: %+v", len(drains), sum, s)
 	}

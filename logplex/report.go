@@ -167,6 +167,32 @@ type Summary struct {
 	LinesPerS    float64          `json:"lines_per_s"` // acknowledged
 	LatencyMS    Latency          `json:"latency_ms"`  // of acknowledged lines, from when they were due
 	AnswerMS     Latency          `json:"answer_ms"`   // of requests, however they ended
+	Histogram    []Bucket         `json:"histogram"`   // of LatencyMS
+}
+
+// Bucket counts the lines whose latency was at most MS, and more than the bucket's
+// before it, which is half of that.
+type Bucket struct {
+	MS    float64 `json:"ms"`
+	Lines int64   `json:"lines"`
+}
+
+// buckets doubles from 1/4 ms on until all of h is in.
+func buckets(h *hdrhistogram.Histogram) (all []Bucket) {
+	bars := h.Distribution()
+	for limit, i := int64(250), 0; i < len(bars); limit *= 2 {
+		b := Bucket{MS: float64(limit) / 1000}
+		for ; i < len(bars) && bars[i].To <= limit; i++ {
+			b.Lines += bars[i].Count
+		}
+		if b.Lines > 0 || len(all) > 0 {
+			all = append(all, b)
+		}
+	}
+	for len(all) > 0 && all[len(all)-1].Lines == 0 {
+		all = all[:len(all)-1]
+	}
+	return all
 }
 
 // Latency is a distribution in ms.
@@ -196,6 +222,7 @@ func (r *Report) summary() Summary {
 		s.Answers[name] = n
 	}
 	s.LatencyMS, s.AnswerMS = distribution(r.latency), distribution(r.answer)
+	s.Histogram = buckets(r.latency)
 	return s
 }
 

@@ -224,6 +224,13 @@ func (o *output) print(w io.Writer) error {
 	row("requests", "p50 %s  p90 %s  p99 %s  p99.9 %s  max %s", ms(l.P50), ms(l.P90), ms(l.P99), ms(l.P999), ms(l.Max))
 	l = o.LatencyMS
 	row("latency", "p50 %s  p90 %s  p99 %s  p99.9 %s  max %s, from when a line was due", ms(l.P50), ms(l.P90), ms(l.P99), ms(l.P999), ms(l.Max))
+	most := int64(0)
+	for _, b := range o.Histogram {
+		most = max(most, b.Lines)
+	}
+	for _, b := range o.Histogram {
+		row(fmt.Sprintf("  to %gms", b.MS), "%-40s %s", strings.Repeat("█", int((b.Lines*40+most-1)/most)), humanize.Comma(b.Lines))
+	}
 	if a := o.Topic; a != nil {
 		row("in the topic", "%s, of them not acknowledged %s", humanize.Comma(a.Stored), humanize.Comma(a.Recovered))
 		row("second copies", "%s with the same id, %s with another", humanize.Comma(a.Twice), humanize.Comma(a.TwiceOther))

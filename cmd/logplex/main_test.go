@@ -66,7 +66,7 @@ func TestTheReport(t *testing.T) {
 	if status != 0 || said != "" || err != nil || shown != "a-secret-of-sixteen" {
 		t.Errorf("status %d, %q, secret %q", status, said, shown)
 	}
-	for _, want := range []string{"lines sent", "seed 9", "acknowledged", "lost", "retried", "lines/s", "p99.9", "answers", "200 "} {
+	for _, want := range []string{"lines sent", "seed 9", "acknowledged", "lost", "retried", "lines/s", "p99.9", "answers", "200 ", "  to ", "█"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
