@@ -63,17 +63,25 @@ func TestKill_betraysNothing(t *testing.T) {
 	betraysNothing(t, topic, sending.Wait())
 }
 
-// The leaders of a real Kafka of three nodes die under load, and come back.
-func TestKillLeader_betraysNothing(t *testing.T) {
-	dir := t.TempDir()
+// threeNodes is a real Kafka with the topic `router`, of which each node leads two
+// partitions.
+func threeNodes(t *testing.T) (url, dir string) {
+	t.Helper()
+	dir = t.TempDir()
 	url, err := startKafka(dir, "--nodes", "3", "--port", "0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _, _ = script("stop", "--dir", dir) }()
+	t.Cleanup(func() { _, _ = script("stop", "--dir", dir) })
 	if _, err := script("create", "router", "--partitions", "6", "--replicas", "3", "--dir", dir); err != nil {
 		t.Fatal(err)
 	}
+	return url, dir
+}
+
+// The leaders of a real Kafka of three nodes die under load, and come back.
+func TestKillLeader_betraysNothing(t *testing.T) {
+	url, dir := threeNodes(t)
 	topic, err := logplex.OpenTopic(t.Context(), strings.Split(strings.TrimPrefix(url, "kafka://"), ","), "router")
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 
 // long makes the tests of this folder run for as long as the figures in DESIGN.md
 // ask for; without it they are a short form of the same.
-var long = flag.Bool("long", false, "run outages and kills in full, for an hour")
+var long = flag.Bool("long", false, "run outages and kills in full, for half an hour")
 
 // broker is a Kafka that can go away and come back.
 type broker struct {

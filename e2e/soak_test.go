@@ -22,15 +22,7 @@ var minutes = flag.Float64("minutes", 0.75, "how long the soak goes on")
 // Faults at random on every side at once, as scripts/soak runs them: in the end every
 // line is accounted for.
 func TestSoak_accountsForEveryLine(t *testing.T) {
-	dir := t.TempDir()
-	url, err := startKafka(dir, "--nodes", "3", "--port", "0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _, _ = script("stop", "--dir", dir) }()
-	if _, err := script("create", "router", "--partitions", "6", "--replicas", "3", "--dir", dir); err != nil {
-		t.Fatal(err)
-	}
+	url, dir := threeNodes(t)
 	brokers := strings.Split(strings.TrimPrefix(url, "kafka://"), ",")
 	topic, err := logplex.OpenTopic(t.Context(), brokers, "router")
 	if err != nil {
