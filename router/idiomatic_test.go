@@ -24,27 +24,52 @@ type converter interface {
 
 // ours is the way that drain goes.
 type ours struct {
-	spans    []syslog.Span
-	header   syslog.Parser
-	parser   router.Parser
-	record   router.Record
-	envelope router.Envelope
-	encoder  router.Encoder
+	spans  []syslog.Span
+	header syslog.Parser
+	lines  router.Converter
 }
 
 func newOurs() *ours {
-	return &ours{encoder: router.Encoder{Redactor: router.NewRedactor(router.RedactListed, router.FwdKeep, nil)}}
+	return &ours{lines: router.Converter{Encoder: router.Encoder{Redactor: router.NewRedactor(router.RedactListed, router.FwdKeep, nil)}}}
 }
 
 func (o *ours) convert(dst, frame []byte) []byte {
-	o.parser.Reset()
-	o.envelope.Reset([]byte("d.fc6b856b-3332-4546-93de-7d0ee272c3bd-09C557EAFCFB6CF2740EE62F62971098"), []byte("d.fc6b856b-3332-4546-93de-7d0ee272c3bd"), []byte("shop"))
+	c := &o.lines
+	c.Parser.Reset()
+	c.Envelope.Reset(frameID, drainToken, []byte("shop"))
 	o.spans = syslog.Split(o.spans[:0], frame)
 	var m syslog.Message
 	for i, span := range o.spans {
 		o.header.Parse(&m, frame, span)
-		o.parser.Parse(&o.record, m.Text, m.Cut)
-		dst = o.encoder.Append(dst, &o.envelope, &o.record, len(o.spans)-i, m.Time, m.HasTime)
+		dst = c.Append(dst, m.Text, m.Cut, len(o.spans)-i, m.Time, m.HasTime)
+		dst = append(dst, '\n')
+	}
+	return dst
+}
+
+var (
+	drainToken = []byte("d.fc6b856b-3332-4546-93de-7d0ee272c3bd")
+	frameID    = []byte("d.fc6b856b-3332-4546-93de-7d0ee272c3bd-09C557EAFCFB6CF2740EE62F62971098")
+)
+
+// general is ours without the express lane.
+type general struct {
+	ours
+	record router.Record
+}
+
+func newGeneral() *general { return &general{ours: *newOurs()} }
+
+func (o *general) convert(dst, frame []byte) []byte {
+	c := &o.lines
+	c.Parser.Reset()
+	c.Envelope.Reset(frameID, drainToken, []byte("shop"))
+	o.spans = syslog.Split(o.spans[:0], frame)
+	var m syslog.Message
+	for i, span := range o.spans {
+		o.header.Parse(&m, frame, span)
+		c.Parser.Parse(&o.record, m.Text, m.Cut)
+		dst = c.Encoder.Append(dst, &c.Envelope, &o.record, len(o.spans)-i, m.Time, m.HasTime)
 		dst = append(dst, '\n')
 	}
 	return dst

@@ -76,22 +76,22 @@ func cleanPrefix(s []byte) int {
 	return i
 }
 
-// dirtyBytes marks the bytes of w that JSON does not take as they are.
-func dirtyBytes(w uint64) uint64 {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	quote := w ^ ones*'"'
-	slash := w ^ ones*'\\'
-	return (w | (w - ones*0x20) | (quote - ones) | (slash - ones)) & highs
-}
-
-// Envelope is what every record of a frame begins with: where it comes from. It
-// is made once a frame; a line then costs two copies and a number.
+// Envelope is what every record of a frame begins with: where it comes from and
+// when. It is made once a frame; a line then costs two copies and two numbers.
 type Envelope struct {
 	id     []byte // `{"id":"<frame>-`
 	source []byte // `,"drain":"…","app":"…"`, or less
-	second int64  // the second that date is, so that neighbours share it
-	date   [len(`","time":"2006-01-02T15:04:05.`)]byte
+	stamp  []byte // `","time":"2006-01-02T15:04:05.000000Z"` and source, …
+	second int64  // … for lines of this second, so that neighbours share it
+	day    int64  // that the stamp's date is, since 1970
 }
+
+// Where the parts of a stamp stand.
+const (
+	stampHead  = `","time":"`
+	stampClock = len(stampHead) + len("2006-01-02T")
+	stampMicro = stampClock + len("15:04:05.")
+)
 
 // Reset prepares e for a frame: frame is the part of the ids that its records
 // share, drain and app are where it comes from, each empty when unknown.
@@ -104,6 +104,7 @@ func (e *Envelope) Reset(frame, drain, app []byte) {
 	if len(app) > 0 {
 		e.source = AppendString(append(e.source, `,"app":`...), app)
 	}
+	e.stamp = e.stamp[:0]
 }
 
 // Append begins a record in dst: `{"id":…,"time":…,"drain":…,"app":…`. index is
@@ -120,14 +121,33 @@ func (e *Envelope) Append(dst []byte, index int, micros int64, hasTime bool) []b
 	if fraction < 0 {
 		second, fraction = second-1, fraction+1e6
 	}
-	if second != e.second || e.date[0] == 0 {
-		e.second = second
-		time.Unix(second, 0).UTC().AppendFormat(append(e.date[:0], `","time":"`...), "2006-01-02T15:04:05.")
+	if second != e.second || len(e.stamp) == 0 {
+		e.makeStamp(second)
 	}
-	dst = append(dst, e.date[:]...)
-	dst = append(dst, digit(fraction/100000), digit(fraction/10000), digit(fraction/1000),
-		digit(fraction/100), digit(fraction/10), digit(fraction), 'Z', '"')
-	return append(dst, e.source...)
+	at := len(dst) + stampMicro
+	dst = append(dst, e.stamp...)
+	thousands, rest := uint32(fraction)/1000, uint32(fraction)%1000
+	digits := dst[at : at+6 : at+6]
+	digits[0], digits[1], digits[2] = digit(thousands/100), digit(thousands/10%10), digit(thousands%10)
+	digits[3], digits[4], digits[5] = digit(rest/100), digit(rest/10%10), digit(rest%10)
+	return dst
 }
 
-func digit(n int64) byte { return byte('0' + n%10) }
+// makeStamp makes the stamp for the lines of a second since 1970.
+func (e *Envelope) makeStamp(second int64) {
+	const daySeconds = 24 * 60 * 60
+	day, clock := second/daySeconds, second%daySeconds
+	if clock < 0 {
+		day, clock = day-1, clock+daySeconds
+	}
+	if len(e.stamp) == 0 || day != e.day {
+		e.stamp = time.Unix(second, 0).UTC().AppendFormat(append(e.stamp[:0], stampHead...), `2006-01-02T15:04:05.000000Z"`)
+		e.stamp = append(e.stamp, e.source...)
+	}
+	e.second, e.day = second, day
+	hour, minute, sec := uint32(clock/3600), uint32(clock/60%60), uint32(clock%60)
+	c := e.stamp[stampClock:]
+	c[0], c[1], c[3], c[4], c[6], c[7] = digit(hour/10), digit(hour%10), digit(minute/10), digit(minute%10), digit(sec/10), digit(sec%10)
+}
+
+func digit(n uint32) byte { return byte('0' + n) }

@@ -55,6 +55,9 @@ type Redactor struct {
 	mode  Redaction
 	fwd   FwdRedaction
 	names map[string]struct{}
+	// sizes has bit n of the first letter set where a name of n bytes begins with
+	// it: nearly no other name has to be looked for.
+	sizes [256]uint64
 }
 
 // NewRedactor makes a Redactor; names are added to the list of secret names, in
@@ -67,8 +70,9 @@ func NewRedactor(mode Redaction, fwd FwdRedaction, names []string) *Redactor {
 			for i, c := range folded {
 				folded[i] = fold(c)
 			}
-			if len(folded) > 0 {
-				d.names[string(folded[:min(len(folded), maxName)])] = struct{}{}
+			if folded = folded[:min(len(folded), maxName)]; len(folded) > 0 {
+				d.names[string(folded)] = struct{}{}
+				d.sizes[folded[0]] |= 1 << (len(folded) % 64)
 			}
 		}
 	}
@@ -142,9 +146,10 @@ func (f *finder) next() bool {
 	for i < len(f.b) {
 		all := false
 		if !f.atName {
-			if f.where != inLine && !mayDelimit[f.b[i]] {
-				i++
-				continue
+			if f.where != inLine {
+				if i = nextDelimiter(f.b, i); i == len(f.b) {
+					break
+				}
 			}
 			c, width := unit(f.b, i)
 			i += width
@@ -184,6 +189,32 @@ func isName(b []byte) bool {
 // whether the name is that of a secret. It is compared as a whole and by its
 // parts, `a[token]` by `a` and `token`.
 func (f *finder) name(i int) (value int, listed bool) {
+	end := i
+	for end < len(f.b) && usualInName[f.b[end]] {
+		end++
+	}
+	if size := end - i; size > 0 && size < maxName && end < len(f.b) && f.b[end] == '=' {
+		return end + 1, f.isUsualSecret(f.b[i:end])
+	}
+	return f.anyName(i)
+}
+
+// isUsualSecret is isSecret for a name of usual bytes that is not folded, and is
+// shorter than maxName.
+func (d *Redactor) isUsualSecret(name []byte) bool {
+	if d.sizes[fold(name[0])]&(1<<len(name)) == 0 {
+		return false
+	}
+	var folded [maxName]byte
+	for i, c := range name {
+		folded[i] = fold(c)
+	}
+	_, ok := d.names[string(folded[:len(name)])]
+	return ok
+}
+
+// anyName is name's way with whatever is no usual name.
+func (f *finder) anyName(i int) (value int, listed bool) {
 	var whole, part [maxName]byte
 	w, p := 0, 0
 	for i < len(f.b) {
@@ -209,12 +240,18 @@ func (f *finder) name(i int) (value int, listed bool) {
 	return -1, false
 }
 
-// blank is what frameworks take off a name, or do not see in it.
-const blank = " \x00\t\n\v\f\r"
+// isBlankInName has what frameworks take off a name, or do not see in it.
+var isBlankInName = [256]bool{' ': true, 0: true, '\t': true, '\n': true, '\v': true, '\f': true, '\r': true}
 
 // isSecret tells whether name, folded, is listed.
 func (d *Redactor) isSecret(name []byte) bool {
-	_, ok := d.names[string(bytes.Trim(name, blank))]
+	for len(name) > 0 && isBlankInName[name[0]] {
+		name = name[1:]
+	}
+	for len(name) > 0 && isBlankInName[name[len(name)-1]] {
+		name = name[:len(name)-1]
+	}
+	_, ok := d.names[string(name)]
 	return ok
 }
 
@@ -300,16 +337,37 @@ func isBlank(c byte) bool {
 }
 
 // plain tells whether b, a path, holds nothing that redact could find.
-func plain(b []byte) bool {
-	for _, c := range b {
-		if mayDelimit[c] {
-			return false
+func plain(b []byte) bool { return nextDelimiter(b, 0) == len(b) }
+
+// nextDelimiter is the place of the first byte at or after i at which a delimiter
+// may begin, or b's end.
+func nextDelimiter(b []byte, i int) int {
+	for i+8 <= len(b) {
+		stops := pathStops(word(b, i))
+		if stops == 0 {
+			i += 8
+			continue
 		}
+		if i += firstMark(stops); mayDelimit[b[i]] {
+			return i
+		}
+		i++
 	}
-	return true
+	for i < len(b) && !mayDelimit[b[i]] {
+		i++
+	}
+	return i
 }
 
 var mayDelimit = [256]bool{'?': true, '&': true, ';': true, '#': true, '%': true}
+
+// usualInName has the bytes of usual names, which stand for themselves.
+var usualInName = func() (t [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") {
+		t[c] = true
+	}
+	return t
+}()
 
 var endsInLine = [256]bool{
 	'&': true, ';': true, ' ': true, '"': true, '\'': true, '<': true, '>': true, '\t': true, '\r': true, '\n': true,

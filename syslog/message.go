@@ -11,7 +11,9 @@ type Message struct {
 	// App is APPNAME (`heroku`, `app`, an add-on), Proc is PROCID (`router`,
 	// `web.1`). Both are nil when the message is malformed.
 	App, Proc []byte
-	// Text is what the header introduces. It may be empty.
+	// Text is what the header introduces. It may be empty. Unlike the others it has
+	// the capacity of the body behind it, for who reads in words: nothing may be
+	// appended to it.
 	Text []byte
 	// Time is the message's own time, in microseconds since 1970 UTC. It is
 	// meaningless unless HasTime: the header may say `-`.
@@ -94,6 +96,7 @@ type Parser struct {
 
 	minute  [len("2006-01-02T15:04")]byte // the last minute read …
 	seconds int64                         // … in seconds since 1970
+	last    names
 	second  *opinion
 }
 
@@ -109,15 +112,15 @@ type Parser struct {
 // it begins like structured data. Headers of another shape get a second opinion
 // from a strict RFC 5424 parser.
 func (p *Parser) Parse(m *Message, body []byte, span Span) {
-	raw := body[span.Start:span.End:span.End]
+	raw := body[span.Start:span.End]
 	newline := len(raw) > 0 && raw[len(raw)-1] == '\n'
 	if newline {
-		raw = raw[: len(raw)-1 : len(raw)-1]
+		raw = raw[:len(raw)-1]
 	}
 	if span.Form != Counted && len(raw) > 0 && raw[len(raw)-1] == '\r' {
-		raw = raw[: len(raw)-1 : len(raw)-1]
+		raw = raw[:len(raw)-1]
 	}
-	*m = Message{Raw: raw, Priority: -1, Cut: span.Form == Counted && !newline}
+	*m = Message{Raw: raw[:len(raw):len(raw)], Priority: -1, Cut: span.Form == Counted && !newline}
 	var ok bool
 	switch span.Form {
 	case Counted, Line:
@@ -126,7 +129,7 @@ func (p *Parser) Parse(m *Message, body []byte, span Span) {
 		ok = p.printed(m, raw)
 	}
 	if !ok {
-		*m = Message{Raw: raw, Priority: -1, Malformed: true, Cut: m.Cut}
+		*m = Message{Raw: m.Raw, Priority: -1, Malformed: true, Cut: m.Cut}
 	}
 }
 
@@ -156,14 +159,33 @@ func (p *Parser) header(m *Message, b []byte) bool {
 	if i += n; i >= len(b) || b[i] != ' ' {
 		return false
 	}
-	_, i = field(b, i+1) // HOSTNAME, always `host`
-	m.App, i = field(b, i)
-	m.Proc, i = field(b, i)
+	if l := &p.last; len(b)-i > l.size && string(b[i:i+l.size]) == string(l.text[:l.size]) && l.size > 0 {
+		m.App, m.Proc = b[i+l.app:i+l.proc-1:i+l.proc-1], b[i+l.proc:i+l.size-len(" - "):i+l.size-len(" - ")]
+		m.Text = p.text(b[i+l.size-1:])
+		return true
+	}
+	begin := i
+	_, app := field(b, i+1) // HOSTNAME, always `host`
+	var proc int
+	m.App, proc = field(b, app)
+	m.Proc, i = field(b, proc)
 	if i < 0 || i >= len(b) || b[i] != '-' || i+1 < len(b) && b[i+1] != ' ' {
 		return false
 	}
+	if size := i + len("- ") - begin; size <= len(p.last.text) && i+1 < len(b) {
+		p.last.app, p.last.proc, p.last.size = app-begin, proc-begin, size
+		copy(p.last.text[:], b[begin:begin+size])
+	}
 	m.Text = p.text(b[i+1:])
 	return true
+}
+
+// names is a header from the space behind its time to the one behind MSGID, as the
+// last message had it: neighbours often share it.
+type names struct {
+	text      [64]byte
+	size      int // 0 while there is none
+	app, proc int // where these begin
 }
 
 // printed reads a line of `heroku logs`: `TIME app[web.1]: text`.
