@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"drain/publish"
+	"drain/router"
 )
 
 // Errors of reading a body; each has its own answer.
@@ -192,7 +193,7 @@ func (in *intake) readRaw(src io.Reader, length int) error {
 		if err := in.budget.growFor(need); err != nil {
 			return err
 		}
-		in.body = slices.Grow(in.body, room-len(in.body))
+		in.body = slices.Grow(in.body, room-len(in.body)+router.Slack)
 		n, err := src.Read(in.body[len(in.body):room])
 		in.body = in.body[:len(in.body)+n]
 		if err != nil && len(in.body) < length {
@@ -214,7 +215,7 @@ func (in *intake) readAll(dst []byte, src io.Reader, limit int) ([]byte, error) 
 		if err := in.budget.growFor(base + in.budget.weight*room); err != nil {
 			return dst, err
 		}
-		dst = slices.Grow(dst, room-len(dst))
+		dst = slices.Grow(dst, room-len(dst)+router.Slack)
 		n, err := src.Read(dst[len(dst):room])
 		dst = dst[:len(dst)+n]
 		switch {

@@ -48,10 +48,7 @@ type intake struct {
 
 	spans   []syslog.Span
 	syslog  syslog.Parser
-	lines   router.Parser
-	record  router.Record
-	encoder router.Encoder
-	env     router.Envelope
+	lines   router.Converter
 	scratch []byte
 
 	out, logs output // router records, the others
@@ -85,7 +82,7 @@ func (s *Server) newIntake(r *http.Request, app string, src *source) *intake {
 	if s.cfg.Logs {
 		in.budget.weight = weightWithLogs
 	}
-	in.encoder.Redactor, in.encoder.Limit, in.encoder.Redactions = s.cfg.Redactor, s.maxRecord(0), 0
+	in.lines.Begin(s.cfg.Redactor, s.maxRecord(0))
 	if s.cfg.Logs {
 		in.maxLog = s.maxRecord(1)
 	}
@@ -95,7 +92,6 @@ func (s *Server) newIntake(r *http.Request, app string, src *source) *intake {
 	in.counts = counts{}
 	in.damaged = false
 	in.spans = in.spans[:0]
-	in.lines.Reset()
 	in.out.reset()
 	in.logs.reset()
 	return in
@@ -179,7 +175,7 @@ func (in *intake) read(s *Server, r *http.Request) (frameID, error) {
 	in.syslog.NilData = shuttle(r)
 	frame := in.identify(r)
 	in.scratch = frame.text(in.scratch[:0])
-	in.env.Reset(in.scratch, in.drain, in.app)
+	in.lines.Envelope.Reset(in.scratch, in.drain, in.app)
 	var m syslog.Message
 	last := len(in.spans) - 1
 	for i, span := range in.spans {
@@ -221,24 +217,23 @@ func (in *intake) read(s *Server, r *http.Request) (frameID, error) {
 }
 
 func (in *intake) routerLine(s *Server, m *syslog.Message, index int) {
-	rec, out := &in.record, &in.out
-	in.lines.Parse(rec, syslog.TrimNilData(m.Text), m.Cut)
-	out.bytes = in.encoder.Append(out.bytes, &in.env, rec, index, m.Time, m.HasTime)
-	if rec.Forged {
+	lines, out := &in.lines, &in.out
+	out.bytes = lines.Append(out.bytes, syslog.TrimNilData(m.Text), m.Cut, index, m.Time, m.HasTime)
+	if lines.Forged() {
 		in.counts.forged++
 	}
-	if rec.Truncated || in.encoder.Shortened() {
+	if lines.Truncated() {
 		in.counts.truncated++
 	}
 	switch key := s.cfg.Key; key {
 	case KeyPath:
-		out.end(in.encoder.Path())
+		out.end(lines.Path(out.bytes))
 	case KeyHost:
-		out.end(in.encoder.Visible(rec, router.Host))
+		out.end(lines.Visible(router.Host))
 	case KeyDyno:
-		out.end(in.encoder.Visible(rec, router.Dyno))
+		out.end(lines.Visible(router.Dyno))
 	case KeyRequestID:
-		out.end(in.encoder.Visible(rec, router.RequestID))
+		out.end(lines.Visible(router.RequestID))
 	default:
 		out.end(in.sourceKey(key))
 	}
@@ -257,7 +252,7 @@ func (in *intake) sourceKey(key Key) []byte {
 
 // otherLine makes a record of a message that is not the router's.
 func (in *intake) otherLine(s *Server, m *syslog.Message, index int) {
-	b := in.env.Append(in.logs.bytes, index, m.Time, m.HasTime)
+	b := in.lines.Envelope.Append(in.logs.bytes, index, m.Time, m.HasTime)
 	if m.Priority >= 0 {
 		b = strconv.AppendInt(append(b, `,"severity":`...), int64(m.Priority&7), 10)
 		b = strconv.AppendInt(append(b, `,"facility":`...), int64(m.Priority>>3), 10)
@@ -274,10 +269,10 @@ func (in *intake) otherLine(s *Server, m *syslog.Message, index int) {
 // router's, so it is redacted.
 func (in *intake) malformed(s *Server, m *syslog.Message, index int) {
 	begin := len(in.logs.bytes)
-	b := in.env.Append(in.logs.bytes, index, 0, false)
+	b := in.lines.Envelope.Append(in.logs.bytes, index, 0, false)
 	var n int
 	in.scratch, n = s.cfg.Redactor.AppendMalformed(in.scratch[:0], m.Raw)
-	in.encoder.Redactions += n
+	in.lines.Encoder.Redactions += n
 	in.logs.bytes = append(in.appendClipped(append(b, `,"raw":`...), begin, in.scratch), '}')
 	in.logs.end(in.sourceKey(s.cfg.Key))
 }

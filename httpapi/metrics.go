@@ -49,6 +49,7 @@ type metrics struct {
 	forged     prometheus.Counter
 	truncated  prometheus.Counter
 	badCounts  prometheus.Counter
+	unusual    prometheus.Counter
 	ack        prometheus.Histogram
 	panics     prometheus.Counter
 }
@@ -64,6 +65,7 @@ func newMetrics(reg prometheus.Registerer, b *publish.Budget) *metrics {
 		forged:     counter("drain_forged_total", "Router lines in which a client wrote fields of its own; their records carry the line."),
 		truncated:  counter("drain_truncated_total", "Router records of lines that were cut, or that were too large."),
 		badCounts:  counter("drain_bad_counts_total", "Messages whose octet count did not fit; they are read all the same."),
+		unusual:    counter("drain_unusual_lines_total", "Router lines that are not as the router writes most today, and took the general way."),
 		panics:     counter("drain_panics_total", "Requests that ended in a fault of drain's own."),
 		ack: auto.NewHistogram(prometheus.HistogramOpts{
 			Name: "drain_ack_seconds", Help: "Time from a body's last byte to its answer.",

@@ -296,7 +296,8 @@ func (s *Server) count(in *intake, known repeat) {
 		}
 		return
 	}
-	m.redactions.Add(float64(in.encoder.Redactions))
+	m.redactions.Add(float64(in.lines.Encoder.Redactions))
+	m.unusual.Add(float64(c.messages[kindRouter] - in.lines.Express))
 	m.forged.Add(float64(c.forged))
 	m.truncated.Add(float64(c.truncated))
 	m.badCounts.Add(float64(c.badCounts))

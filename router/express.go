@@ -11,8 +11,7 @@ import (
 // record in one pass; all others go the general way, by Parser and Encoder. Both
 // make the same record, byte for byte.
 //
-// The zero Converter is ready once Encoder.Redactor is set; it is not for
-// concurrent use.
+// The zero Converter is ready once Begin was called; it is not for concurrent use.
 type Converter struct {
 	Parser   Parser
 	Record   Record // the last line that went the general way
@@ -33,11 +32,18 @@ type places struct {
 	host, requestID, dyno span // in the line
 }
 
+// Begin makes c ready for another frame, whose envelope is set apart. limit is
+// Encoder.Limit.
+func (c *Converter) Begin(redactor *Redactor, limit int) {
+	c.Parser.Reset()
+	c.Encoder.Redactor, c.Encoder.Limit, c.Encoder.Redactions = redactor, limit, 0
+	c.Express = 0
+}
+
 // Append appends the record of a router line to dst. text is the line, cut says
 // that it lacks the newline which ends it; index, micros and hasTime are
 // Envelope.Append's. What stands behind text, up to its capacity, is read but not
-// used: where the newline and 15 bytes more are there, the line can take the
-// express lane.
+// used: only where Slack bytes are there, the line can take the express lane.
 func (c *Converter) Append(dst, text []byte, cut bool, index int, micros int64, hasTime bool) []byte {
 	begin := len(dst)
 	dst = c.Envelope.Append(dst, index, micros, hasTime)
@@ -89,9 +95,9 @@ func (c *Converter) Visible(k Key) []byte {
 	return c.line[s.start:s.end]
 }
 
-// slack is how many bytes behind a line the express lane may look at. It reads
-// eight at once, and compares with words of up to 16.
-const slack = 16
+// Slack is how many bytes behind a line the express lane may look at, the newline
+// among them: it reads eight at once, and compares two such words.
+const Slack = 16
 
 // literal is a piece of a record that is written as one word of 16 bytes, of which
 // size count.
@@ -132,7 +138,7 @@ var (
 
 // most is more than the lane writes beside a line's own bytes: its literals, and the
 // word in which the last one ends.
-const most = 19*16 + slack
+const most = 19*16 + Slack
 
 // express appends what follows the envelope in the record of a line that is in the
 // router's usual order, and whose values need no care:
@@ -146,10 +152,10 @@ const most = 19*16 + slack
 // it was the whole value. The newline behind the line ends every search.
 func (c *Converter) express(dst, text []byte) (_ []byte, redactions int, ok bool) {
 	size := len(text)
-	if cap(text)-size < slack {
+	if cap(text)-size < Slack {
 		return dst, 0, false
 	}
-	in := text[:size+slack]
+	in := text[:size+Slack]
 	if in[size] >= ' ' {
 		return dst, 0, false // it is not known where it ends
 	}
@@ -157,7 +163,7 @@ func (c *Converter) express(dst, text []byte) (_ []byte, redactions int, ok bool
 	dst = slices.Grow(dst, size+most)
 	out := dst[:cap(dst)]
 	i := 0
-	if starts(in, 0, "at=info method=") {
+	if startsLong(in, 0, "at=info ", "method=") {
 		n = put(out, n, litAtInfo)
 		i = len("at=info")
 	} else {
@@ -228,7 +234,7 @@ func (c *Converter) express(dst, text []byte) (_ []byte, redactions int, ok bool
 	c.places.host.start = i
 	n, i = token(out, in, n, i, litHost)
 	c.places.host.end = i
-	if !starts(in, i, ` request_id=`) {
+	if !startsLong(in, i, ` request`, `_id=`) {
 		return dst, 0, false
 	}
 	i += len(` request_id=`)
@@ -260,11 +266,11 @@ func (c *Converter) express(dst, text []byte) (_ []byte, redactions int, ok bool
 	c.places.dyno.start = i
 	n, i = token(out, in, n, i, litDyno)
 	c.places.dyno.end = i
-	if !starts(in, i, " connect=") {
+	if !startsLong(in, i, " connect", "=") {
 		return dst, 0, false
 	}
 	n, i = millis(out, in, n, i+len(" connect="), litConnect)
-	if !starts(in, i, " service=") {
+	if !startsLong(in, i, " service", "=") {
 		return dst, 0, false
 	}
 	n, i = millis(out, in, n, i+len(" service="), litService)
@@ -277,23 +283,23 @@ func (c *Converter) express(dst, text []byte) (_ []byte, redactions int, ok bool
 	}
 	n, i = digits(out, in, n, i+len(" bytes="), litBytes)
 	var version span
-	if starts(in, i, " tls_version=") {
+	if startsLong(in, i, " tls_ver", "sion=") {
 		version.start = i + len(" tls_version=")
 		i = tokenEnd(in, version.start)
 		version.end = i
 	}
-	if starts(in, i, " protocol=") {
+	if startsLong(in, i, " protoco", "l=") {
 		n, i = token(out, in, n, i+len(" protocol="), litProtocol)
 	}
 	var tls *literal
-	if starts(in, i, " tls=true") {
+	if startsLong(in, i, " tls=tru", "e") {
 		i, tls = i+len(" tls=true"), litTrue
-	} else if starts(in, i, " tls=false") {
+	} else if startsLong(in, i, " tls=fal", "se") {
 		i, tls = i+len(" tls=false"), litFalse
 	}
 	if version.end > 0 {
 		n, _ = token(out, in, n, version.start, litTLSVersion)
-	} else if starts(in, i, " tls_version=") {
+	} else if startsLong(in, i, " tls_ver", "sion=") {
 		n, i = token(out, in, n, i+len(" tls_version="), litTLSVersion)
 	}
 	if tls != nil {
@@ -306,9 +312,14 @@ func (c *Converter) express(dst, text []byte) (_ []byte, redactions int, ok bool
 	return out[:n+1], redactions, true
 }
 
-// starts tells whether s stands at i. Inlined, with a constant, it is a comparison
-// of words.
+// starts tells whether s stands at i. Inlined, with a constant of up to eight bytes,
+// it is a comparison of words.
 func starts(b []byte, i int, s string) bool { return string(b[i:i+len(s)]) == s }
+
+// startsLong is starts for more than eight bytes, which are compared as two words.
+func startsLong(b []byte, i int, first, rest string) bool {
+	return starts(b, i, first) && starts(b, i+len(first), rest)
+}
 
 // put writes l at n of out and returns where it ends.
 func put(out []byte, n int, l *literal) int {
