@@ -69,12 +69,12 @@ func BenchmarkTimesIdiomatic(b *testing.B) {
 	times := make([]time.Duration, len(ways))
 	dst := make([]byte, 0, 1<<20)
 	for b.Loop() {
-		for _, frame := range frames {
-			for i, way := range ways {
-				start := time.Now()
+		for i, way := range ways {
+			start := time.Now()
+			for _, frame := range frames {
 				dst = way.convert(dst[:0], frame)
-				times[i] += time.Since(start)
 			}
+			times[i] += time.Since(start)
 		}
 	}
 	b.ReportMetric(times[2].Seconds()/times[0].Seconds(), "times")

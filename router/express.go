@@ -245,6 +245,9 @@ func (c *Converter) express(dst, text []byte) (_ []byte, redactions int, ok bool
 		return dst, 0, false
 	}
 	i += len(` fwd="`)
+	if in[i] == ' ' {
+		return dst, 0, false // with ` host=` behind it, this quote would end the path
+	}
 	begin, mark = i, n
 	n, i = quoted(out, in, n, i, litFwd)
 	if c.Encoder.Redactor.fwd != FwdKeep && i > begin {
