@@ -2,7 +2,6 @@ package router
 
 import (
 	"math"
-	"strconv"
 	"unicode/utf8"
 )
 
@@ -150,12 +149,12 @@ func (e *Encoder) appendFields(dst []byte, r *Record) []byte {
 			if n := len(value); f.kind == isMillis && n > 2 && value[n-2] == 'm' && value[n-1] == 's' {
 				value = value[:n-2]
 			}
-			n, ok := number(value)
+			value, ok := number(value)
 			if !ok {
 				odd |= 1 << k
 				continue
 			}
-			dst = strconv.AppendInt(append(dst, f.json...), n, 10)
+			dst = append(append(dst, f.json...), value...)
 		case isBool:
 			switch string(value) {
 			case "true", "false":
@@ -270,16 +269,20 @@ func (e *Encoder) appendString(dst, s []byte) []byte {
 }
 
 // number reads a whole number of at most 18 digits, which fits every consumer's
-// 64 bits.
-func number(b []byte) (n int64, ok bool) {
-	if len(b) == 0 || len(b) > 18 {
-		return 0, false
+// 64 bits, and gives it without zeros in front.
+func number(b []byte) (digits []byte, ok bool) {
+	if len(b) == 0 || len(b) > maxDigits {
+		return nil, false
 	}
 	for _, c := range b {
 		if c < '0' || c > '9' {
-			return 0, false
+			return nil, false
 		}
-		n = n*10 + int64(c-'0')
 	}
-	return n, true
+	for len(b) > 1 && b[0] == '0' {
+		b = b[1:]
+	}
+	return b, true
 }
+
+const maxDigits = 18

@@ -459,9 +459,6 @@ func digits(out, in []byte, n, i int, key *literal) (int, int) {
 	return n, i
 }
 
-// maxDigits is how many digits number takes.
-const maxDigits = 18
-
 // millis is digits for a time, which may have its unit.
 func millis(out, in []byte, n, i int, key *literal) (int, int) {
 	n, end := digits(out, in, n, i, key)

@@ -12,7 +12,12 @@ import (
 // are not UTF-8 become U+FFFD, one for each.
 func AppendString(dst, s []byte) []byte {
 	dst = append(dst, '"')
-	return append(appendEscaped(dst, s), '"')
+	if cleanPrefix(s) == len(s) {
+		dst = append(dst, s...)
+	} else {
+		dst = appendEscaped(dst, s)
+	}
+	return append(dst, '"')
 }
 
 func appendEscaped(dst, s []byte) []byte {

@@ -125,7 +125,10 @@ type scanner struct {
 
 // scan makes a scanner of the pairs of r's line.
 func (r *Record) scan() scanner {
-	text := bytes.TrimRight(r.line, " \r\t")
+	text := r.line
+	for len(text) > 0 && (text[len(text)-1] == ' ' || text[len(text)-1] == '\r' || text[len(text)-1] == '\t') {
+		text = text[:len(text)-1]
+	}
 	return scanner{text: text, i: min(r.keys, len(text)), cut: r.cut, last: numKeys}
 }
 
@@ -309,6 +312,13 @@ func isKnownAt(text []byte, i int) bool {
 func nextSpace(text []byte, i int) int {
 	if i >= len(text) {
 		return len(text)
+	}
+	if i+8 <= len(text) { // most values are short
+		space := word(text, i) ^ ones*' '
+		if stops := (space - ones) &^ space & highs; stops != 0 {
+			return i + firstMark(stops)
+		}
+		i += 8
 	}
 	if n := bytes.IndexByte(text[i:], ' '); n >= 0 {
 		return i + n
