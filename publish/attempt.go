@@ -79,14 +79,15 @@ func (pt *partition) produce(client *kafka.Client, b *batch) error {
 	if pt.call == nil {
 		pt.call = newCall(pt)
 	}
-	pt.call.reader.Reset(b.buf)
+	pt.call.reader.Reset(b.wire())
 	pt.call.request.Timeout = int32(pt.timeout.Milliseconds() / 2)
 	limit := pt.limits.start(pt.timeout)
 	answer, err := client.Transport.RoundTrip(limit, client.Addr, &pt.call.request)
 	pt.limits.end(limit, err == nil)
 	if err != nil {
 		// kafka-go may be reading these still.
-		pt.call, b.buf = nil, bytes.Clone(b.buf)
+		pt.call = nil
+		b.renew()
 		return err
 	}
 	topics := answer.(*produce.Response).Topics

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 	"sync"
@@ -56,12 +57,26 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // batch is the records of one produce request. It is filled under its
 // partition's lock, and owned by the partition's sender once it is sealed.
 type batch struct {
-	buf       []byte // the batch as it is sent: head, then records
+	buf       []byte // head, then records
 	records   int
 	unclaimed int // bytes of the Budget that its last records hold, until claimFor
 	opened    time.Time
 	receipts  []claim
 	sealedBy  sealReason
+
+	packed  []byte         // the batch as it is sent, where compressed; else empty
+	codec   int8           // with which it is
+	tried   bool           // to compress it
+	claimed bool           // by who compresses it ahead; guarded by the partition's lock
+	packing sync.WaitGroup // whom the sender waits for
+}
+
+// wire is the batch as it is sent: head, then records.
+func (b *batch) wire() []byte {
+	if len(b.packed) > 0 {
+		return b.packed
+	}
+	return b.buf
 }
 
 // claim is one frame's part of a batch.
@@ -99,7 +114,7 @@ func newBatch(now time.Time) *batch {
 // free gives b's memory back. The caller holds no part of it any more.
 func (b *batch) free() {
 	clear(b.receipts)
-	*b = batch{buf: b.buf[:0], receipts: b.receipts[:0]}
+	*b = batch{buf: b.buf[:0], packed: b.packed[:0], receipts: b.receipts[:0]}
 	batches.Put(b)
 }
 
@@ -146,14 +161,14 @@ func (b *batch) claimFor(r *Receipt, records int) {
 
 // seal writes the head. It may be called again, with another producer's sequence.
 func (b *batch) seal(id producer, sequence int32) {
-	be, h := binary.BigEndian, b.buf
+	be, h := binary.BigEndian, b.wire()
 	millis := uint64(b.opened.UnixMilli())
 	be.PutUint32(h[offsetSize:], uint32(len(h)-4))
 	be.PutUint64(h[4:], 0)
 	be.PutUint32(h[offsetLength:], uint32(len(h)-offsetEpoch))
 	be.PutUint32(h[offsetEpoch:], ^uint32(0)) // -1: the broker fills it in
 	h[offsetMagic] = 2
-	be.PutUint16(h[offsetAttrs:], 0)
+	be.PutUint16(h[offsetAttrs:], uint16(b.codec))
 	be.PutUint32(h[offsetLast:], uint32(b.records-1))
 	be.PutUint64(h[offsetBaseTime:], millis)
 	be.PutUint64(h[offsetMaxTime:], millis)
@@ -162,6 +177,15 @@ func (b *batch) seal(id producer, sequence int32) {
 	be.PutUint32(h[offsetSequence:], uint32(sequence))
 	be.PutUint32(h[offsetCount:], uint32(b.records))
 	be.PutUint32(h[offsetCRC:], crc32.Checksum(h[offsetAttrs:], castagnoli))
+}
+
+// renew gives b other memory for what is sent.
+func (b *batch) renew() {
+	if len(b.packed) > 0 {
+		b.packed = bytes.Clone(b.packed)
+	} else {
+		b.buf = bytes.Clone(b.buf)
+	}
 }
 
 // split halves b by its records, for a broker that takes less in one batch. The

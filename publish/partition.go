@@ -24,6 +24,7 @@ type partition struct {
 	id    int
 	p     *Publisher
 	wake  chan struct{} // one token when there may be something to send
+	full  chan struct{} // one token when there may be something to compress ahead
 
 	mu     sync.Mutex    // guards the following
 	open   *batch        // takes records; nil when there are none
@@ -48,7 +49,7 @@ type partition struct {
 }
 
 func newPartition(t *topic, id int, p *Publisher) *partition {
-	return &partition{topic: t, id: id, p: p, wake: make(chan struct{}, 1), timeout: minAttempt, limits: limits{parent: p.running}, retired: make(chan struct{})}
+	return &partition{topic: t, id: id, p: p, wake: make(chan struct{}, 1), full: make(chan struct{}, 1), timeout: minAttempt, limits: limits{parent: p.running}, retired: make(chan struct{})}
 }
 
 // add puts records in batches, those that next links from first on, or all of
@@ -102,11 +103,17 @@ func (pt *partition) seal(reason sealReason) {
 	pt.open.sealedBy = reason
 	pt.sealed = append(pt.sealed, pt.open)
 	pt.open = nil
+	if pt.p.codec != nil {
+		signal(pt.full)
+	}
 }
 
-func (pt *partition) signal() {
+func (pt *partition) signal() { signal(pt.wake) }
+
+// signal puts a token in c, unless there is one.
+func signal(c chan<- struct{}) {
 	select {
-	case pt.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -277,14 +284,14 @@ func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 			pt.putBack(b)
 			return false
 		case v == split && b.records > 1:
-			pt.topic.tooLarge(len(b.buf), pt.p.cfg.Logger)
+			pt.topic.tooLarge(len(b.wire()), pt.p.cfg.Logger)
 			first, second := b.split()
 			pt.p.metrics.retries[reason].Inc()
 			pt.putBack(second)
 			b = first
 			continue
 		case v == split:
-			pt.topic.tooLarge(len(b.buf), pt.p.cfg.Logger)
+			pt.topic.tooLarge(len(b.wire()), pt.p.cfg.Logger)
 			pt.p.refuse(pt, b, err)
 			return true
 		case v == renew:
@@ -329,6 +336,8 @@ func (pt *partition) prepare(ctx context.Context, b *batch) error {
 		}
 		pt.producer, pt.lost, pt.sequence = id, nil, 0
 	}
+	b.packing.Wait()
+	pt.p.codec.pack(b)
 	b.seal(*pt.producer, pt.sequence)
 	return nil
 }

@@ -30,6 +30,9 @@ type Config struct {
 	BatchRecords int
 	BatchBytes   int
 	BatchDelay   time.Duration
+	// Compression is what batches are compressed with, by its number in
+	// Compressions.
+	Compression int
 	// Stuck is the age of an uncommitted batch from which on Ready fails.
 	Stuck time.Duration
 	// Budget holds the records' bytes until they are committed.
@@ -48,6 +51,7 @@ type Publisher struct {
 	cfg       Config
 	metrics   *metrics
 	producers producers
+	codec     *codec
 	topics    []*topic
 	slow      chan struct{} // places for slow partitions, see produce
 	silent    chan struct{} // of these, for silent ones
@@ -85,6 +89,7 @@ func New(cfg Config) *Publisher {
 		cfg:       cfg,
 		metrics:   newMetrics(cfg.Registerer),
 		producers: producers{pool: cfg.Pool},
+		codec:     newCodec(cfg.Compression),
 		ended:     make(chan struct{}),
 	}
 	for _, name := range cfg.Topics {
@@ -255,7 +260,7 @@ func (p *Publisher) MaxRecord(topic int) int {
 // commit settles a batch that is stored.
 func (p *Publisher) commit(pt *partition, b *batch, took time.Duration) {
 	p.metrics.batchRecords.Observe(float64(b.records))
-	p.metrics.batchBytes.Observe(float64(len(b.buf) - 4))
+	p.metrics.batchBytes.Observe(float64(len(b.wire()) - 4))
 	p.metrics.produce.Observe(took.Seconds())
 	p.metrics.sealed[b.sealedBy].Inc()
 	pt.topic.committed.Add(float64(b.records))
@@ -267,7 +272,7 @@ func (p *Publisher) commit(pt *partition, b *batch, took time.Duration) {
 func (p *Publisher) refuse(pt *partition, b *batch, err error) {
 	pt.topic.failed.Add(float64(b.records))
 	p.cfg.Logger.Error("Kafka refuses a record for its size; it is lost, unless its sender repeats it: the next such one is shortened",
-		"topic", pt.topic.name, "partition", pt.id, "bytes", len(b.buf), "error", err,
+		"topic", pt.topic.name, "partition", pt.id, "bytes", len(b.wire()), "error", err,
 		"do", "raise max.message.bytes of the topic")
 	p.settle(b, true)
 }

@@ -51,6 +51,8 @@ type options struct {
 	stuck   time.Duration
 	dial    func(net.Conn) net.Conn // wraps our connections
 	dials   *atomic.Int64           // counts their attempts
+
+	compression int
 }
 
 // or gives v the service's default unless it is set.
@@ -96,7 +98,7 @@ func serve(t testing.TB, addrs []string, o options) *service {
 	}
 	s := &service{t: t, clients: clients, reg: prometheus.NewRegistry(), log: new(journal)}
 	s.Publisher = New(Config{
-		Topics: o.topics, BatchRecords: o.records, BatchBytes: o.bytes, BatchDelay: o.delay, Stuck: o.stuck,
+		Topics: o.topics, BatchRecords: o.records, BatchBytes: o.bytes, BatchDelay: o.delay, Compression: o.compression, Stuck: o.stuck,
 		Budget: NewBudget(o.budget), Pool: clients, Registerer: s.reg, Logger: slog.New(slog.NewTextHandler(s.log, nil)),
 		Connect: func(ctx context.Context) (*kafka.Client, error) { return pool.Connect(ctx, at.Addr(), transport()) },
 	})
@@ -213,6 +215,23 @@ func (s *service) metric(name string, labels ...string) float64 {
 	}
 	s.t.Fatalf("no metric %s %s", name, labels)
 	return 0
+}
+
+// sum is what a histogram's observations add up to.
+func (s *service) sum(name string) (sum float64) {
+	s.t.Helper()
+	families, err := s.reg.Gather()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetHistogram().GetSampleSum()
+			}
+		}
+	}
+	return sum
 }
 
 // is fails the test unless a metric has a value.

@@ -161,6 +161,9 @@ func (p *Publisher) resize(t *topic, n int) {
 		pt := newPartition(t, id, p)
 		partitions = append(partitions, pt)
 		p.senders.Go(func() { pt.send(p.running) })
+		if p.codec != nil {
+			p.senders.Go(func() { pt.packAhead(p.running) })
+		}
 	}
 	t.open(p, partitions)
 }

@@ -14,6 +14,7 @@ import (
 
 	"drain/cluster"
 	"drain/httpapi"
+	"drain/publish"
 	"drain/router"
 	"drain/settings"
 )
@@ -29,6 +30,7 @@ type flags struct {
 	KafkaTopic       string  `default:"router" help:"Topic of the router records."`
 	LogsTopic        string  `help:"Topic for every other line; without it they are counted and left out."`
 	KafkaKey         string  `default:"none" help:"Record key: none, drain, app, host, path, dyno or request_id."`
+	KafkaCompression string  `default:"none" help:"Of batches: none, gzip, snappy, lz4 or zstd."`
 	BatchRecords     string  `default:"3000" help:"A batch is sent at this many records."`
 	BatchBytes       string  `default:"950KB" help:"A batch is sent at this size."`
 	BatchDelay       string  `default:"5ms" help:"A batch is sent when its first record is this old, as soon as the one before it is done; at once when its partition has nothing under way."`
@@ -66,6 +68,7 @@ type config struct {
 	kafka               []string // addresses; none: the embedded broker
 	topic, logsTopic    string   // with the prefix; logsTopic may be empty
 	key                 httpapi.Key
+	compression         int
 	batchRecords        int
 	batchBytes          int
 	batchDelay          time.Duration
@@ -132,6 +135,7 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	}
 	r.Address("BROKER_LISTEN", c.brokerListen)
 	c.key = httpapi.Key(r.Choice("KAFKA_KEY", f.KafkaKey, httpapi.Keys...))
+	c.compression = r.Choice("KAFKA_COMPRESSION", f.KafkaCompression, publish.Compressions...)
 	c.queued = r.Choice("ACK", f.Ack, "committed", "queued") == 1
 	c.redact = [...]router.Redaction{router.RedactOff, router.RedactListed, router.RedactAll}[r.Choice("REDACT", f.Redact, "off", "listed", "all")]
 	c.redactFwd = router.FwdRedaction(r.Choice("REDACT_FWD", f.RedactFwd, "off", "truncate", "drop"))
