@@ -3,6 +3,8 @@
 package cluster
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,21 +15,27 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Addresses reads KAFKA_URL: `kafka://host:port,…` or plain `host:port,…`, the
-// scheme once or before each address. A missing port is Kafka's 9092. The errors
-// do not show the URL, in which there may be credentials.
-func Addresses(url string) ([]string, error) {
-	var addrs []string
+// forms are what Addresses reads.
+const forms = "kafka://host:port,…, or kafka+ssl://host:port,… for TLS"
+
+// Addresses reads KAFKA_URL: `kafka://host:port,…`, `kafka+ssl://host:port,…` or
+// plain `host:port,…`, the scheme once or before each address; secure says that it
+// wants TLS. A missing port is Kafka's 9092, or 9096 as Heroku's brokers have it with
+// TLS. The errors do not show the URL, in which there may be credentials.
+func Addresses(url string) (addrs []string, secure bool, err error) {
+	first := ""
 	for part := range strings.SplitSeq(url, ",") {
 		part = strings.TrimSpace(part)
 		scheme, rest, found := strings.Cut(part, "://")
 		switch {
 		case !found:
-			rest = part
-		case scheme == "kafka+ssl":
-			return nil, fmt.Errorf("kafka+ssl:// is not supported yet: use kafka://host:port")
-		case scheme != "kafka":
-			return nil, fmt.Errorf("unknown scheme: use kafka://host:port,…")
+			rest, scheme = part, first
+		case scheme != "kafka" && scheme != "kafka+ssl":
+			return nil, false, errors.New("unknown scheme: use " + forms)
+		case first != "" && scheme != first, first == "" && len(addrs) > 0 && scheme != "kafka":
+			return nil, false, errors.New("some addresses with TLS and some without: use " + forms)
+		default:
+			first = scheme
 		}
 		rest = strings.TrimSuffix(rest, "/")
 		if rest == "" {
@@ -35,17 +43,24 @@ func Addresses(url string) ([]string, error) {
 		}
 		host, port, err := net.SplitHostPort(rest)
 		if err != nil {
-			host, port = strings.Trim(rest, "[]"), "9092"
+			host, port = strings.Trim(rest, "[]"), defaultPort(scheme)
 		}
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || !isHost(host) {
-			return nil, fmt.Errorf("no address in %d characters: use kafka://host:port,…", len(part))
+			return nil, false, fmt.Errorf("no address in %d characters: use %s", len(part), forms)
 		}
 		addrs = append(addrs, net.JoinHostPort(host, port))
 	}
 	if len(addrs) == 0 {
-		return nil, fmt.Errorf("no address: use kafka://host:port,…")
+		return nil, false, errors.New("no address: use " + forms)
 	}
-	return addrs, nil
+	return addrs, first == "kafka+ssl", nil
+}
+
+func defaultPort(scheme string) string {
+	if scheme == "kafka+ssl" {
+		return "9096"
+	}
+	return "9092"
 }
 
 // isHost tells whether host is a name or an address.
@@ -67,6 +82,8 @@ type Config struct {
 	// Topics are those whose metadata is asked for. Without them kafka-go asks
 	// for all that the cluster has.
 	Topics []string
+	// TLS is how connections are secured, nil for not.
+	TLS *tls.Config
 }
 
 // ConnectTimeout bounds one connection with its handshakes. It is short because
@@ -87,5 +104,6 @@ func (c *Config) Transport() *kafka.Transport {
 		MetadataTTL:    time.Second,
 		MetadataTopics: c.Topics,
 		ClientID:       "drain",
+		TLS:            c.TLS,
 	}
 }

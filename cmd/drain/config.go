@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +26,9 @@ type flags struct {
 	Listen           *string `help:"Address of the ingest listener. PORT means :PORT and wins over the default, not over LISTEN. (default 127.0.0.1:8080)"`
 	DrainSecretsFile string  `help:"File with a list as in DRAIN_SECRETS, read again when it changes and on SIGHUP."`
 	AllowAnonymous   bool    `help:"Take requests from everywhere without any secret."`
-	KafkaURL         string  `name:"kafka-url" help:"kafka://host:port,… or host:port,…; without it drain starts an embedded broker."`
+	KafkaURL         string  `name:"kafka-url" help:"kafka://host:port,…, kafka+ssl://host:port,… or host:port,…; without it drain starts an embedded broker."`
+	KafkaTrustedCert string  `help:"PEM text of the certificates that the brokers' must come from; their names are then not looked at."`
+	KafkaClientCert  string  `help:"PEM text of the certificate that drain shows to the brokers."`
 	KafkaPrefix      string  `help:"Put before every topic name, as it stands."`
 	KafkaTopic       string  `default:"router" help:"Topic of the router records."`
 	LogsTopic        string  `help:"Topic for every other line; without it they are counted and left out."`
@@ -57,6 +60,8 @@ Sizes are written like 64MiB, durations like 5ms. Secrets come from the environm
 
   DRAIN_SECRETS    accepted credentials, separated by commas or white space, each "secret" or "app=secret",
                    of at least 16 characters; all are live at once
+  KAFKA_CLIENT_CERT_KEY
+                   PEM text of the private key of KAFKA_CLIENT_CERT
   METRICS_TOKEN    with it the ingest listener serves /metrics too, to "Authorization: Bearer TOKEN"`
 
 // config is the settings as drain uses them.
@@ -65,8 +70,9 @@ type config struct {
 	secrets             string
 	secretsFile         string
 	metricsToken        string
-	kafka               []string // addresses; none: the embedded broker
-	topic, logsTopic    string   // with the prefix; logsTopic may be empty
+	kafka               []string    // addresses; none: the embedded broker
+	kafkaTLS            *tls.Config // nil: without
+	topic, logsTopic    string      // with the prefix; logsTopic may be empty
 	key                 httpapi.Key
 	compression         int
 	batchRecords        int
@@ -89,7 +95,7 @@ type config struct {
 // command is drain as settings knows it.
 var command = settings.Command{
 	Name: "drain", Description: description,
-	Secrets: []string{"DRAIN_SECRETS", "METRICS_TOKEN"},
+	Secrets: []string{"DRAIN_SECRETS", "KAFKA_CLIENT_CERT_KEY", "METRICS_TOKEN"},
 	Emptied: []string{"ADMIN_LISTEN"}, // turns it off
 }
 
@@ -163,11 +169,20 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 		return nil, r.Err
 	}
 	if f.KafkaURL != "" {
-		addresses, err := cluster.Addresses(f.KafkaURL)
+		addresses, secure, err := cluster.Addresses(f.KafkaURL)
 		if err != nil {
 			return nil, fmt.Errorf("KAFKA_URL: %w", err)
 		}
 		c.kafka = addresses
+		certificates := cluster.Certificates{Trusted: f.KafkaTrustedCert, Client: f.KafkaClientCert, Key: env("KAFKA_CLIENT_CERT_KEY")}
+		switch {
+		case secure:
+			if c.kafkaTLS, err = certificates.TLS(); err != nil {
+				return nil, err
+			}
+		case certificates.Any():
+			return nil, errors.New("KAFKA_URL: its addresses are without TLS, while certificates are set: use kafka+ssl://host:port,…, or unset them")
+		}
 	} else if env("DYNO") != "" {
 		return nil, errors.New("KAFKA_URL: not set: attach Kafka to the app (heroku addons:create heroku-kafka); a dyno has no disk for the embedded broker")
 	}

@@ -67,6 +67,7 @@ var everySetting = []struct {
 	{"KAFKA_TOPIC", "requests", "x", func(c *config) any { return c.topic }, "requests"},
 	{"LOGS_TOPIC", "logs", "x", func(c *config) any { return c.logsTopic }, "logs"},
 	{"KAFKA_KEY", "host", "path", func(c *config) any { return c.key }, httpapi.KeyHost},
+	{"KAFKA_COMPRESSION", "zstd", "gzip", func(c *config) any { return c.compression }, 4},
 	{"BATCH_RECORDS", "100", "5", func(c *config) any { return c.batchRecords }, 100},
 	{"BATCH_BYTES", "64KiB", "1MB", func(c *config) any { return c.batchBytes }, 64 << 10},
 	{"BATCH_DELAY", "20ms", "1s", func(c *config) any { return c.batchDelay }, 20 * time.Millisecond},
@@ -167,7 +168,8 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	for _, name := range []string{"LISTEN", "ADMIN_LISTEN", "BROKER_LISTEN"} {
 		add(bad(name, "127.0.0.1:8080", "8080", "localhost", "127.0.0.1:http", "127.0.0.1:70000", "127.0.0.1:-1", "127.0.0.1:+1", "::1:80", "a\nb"))
 	}
-	add(bad("KAFKA_URL", "kafka://host:port", " ", ",", "http://h:1", "kafka+ssl://h:1", "kafka://", "kafka://h:p", "h:0", "h:99999", "kafka://"+loot+"@h:1", "kafka://u:"+loot+"@h:1", "h:1,u:"+loot+"@h"))
+	add(bad("KAFKA_URL", "kafka://host:port", " ", ",", "http://h:1", "kafka+ssl://", "kafka+ssl://h:1,kafka://g:1", "kafka://", "kafka://h:p", "h:0", "h:99999", "kafka://"+loot+"@h:1", "kafka://u:"+loot+"@h:1", "h:1,u:"+loot+"@h"))
+	add(bad("KAFKA_COMPRESSION", "gzip, snappy, lz4 or zstd", "zip", "ZSTD"))
 	add(bad("KAFKA_TOPIC", "letters", "a b", "ü", "a/b", "..", strings.Repeat("x", 250), "a\nb"))
 	add(bad("LOGS_TOPIC", "letters", "a b", "x:y"))
 	add(bad("LOGS_TOPIC", "another topic", "router"))
@@ -191,6 +193,10 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 		{vars{"PORT": "http"}, []string{"--listen=127.0.0.1:1"}, "PORT", "port number"},
 		{vars{"PORT": "99999"}, nil, "PORT", "port number"},
 		{vars{"KAFKA_TOPIC": "x", "KAFKA_PREFIX": "a b"}, nil, "KAFKA_PREFIX", "letters"},
+		{vars{"KAFKA_URL": "h:1", "KAFKA_TRUSTED_CERT": loot}, nil, "KAFKA_URL", "kafka+ssl"},
+		{vars{"KAFKA_URL": "kafka+ssl://h:1", "KAFKA_TRUSTED_CERT": loot}, nil, "KAFKA_TRUSTED_CERT", "PEM"},
+		{vars{"KAFKA_URL": "kafka+ssl://h:1", "KAFKA_CLIENT_CERT_KEY": loot}, nil, "KAFKA_CLIENT_CERT", "both"},
+		{vars{"KAFKA_URL": "kafka+ssl://h:1"}, []string{"--kafka-client-cert-key=" + loot}, "KAFKA_CLIENT_CERT_KEY", "environment"},
 		{vars{"DYNO": "web.1", "DRAIN_SECRETS": loot}, nil, "KAFKA_URL", "attach"},
 		{vars{"LISTEN": "0.0.0.0:80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
 		{vars{"LISTEN": ":80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},

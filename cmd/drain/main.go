@@ -94,7 +94,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	}
 	defer closeAll(ingest, admin)
 
-	kafkaAt := cluster.Config{Addresses: cfg.kafka, Topics: cfg.topics()}
+	kafkaAt := cluster.Config{Addresses: cfg.kafka, Topics: cfg.topics(), TLS: cfg.kafkaTLS}
 	if cfg.kafka == nil {
 		broker, err := embedded.Start(ctx, embedded.Config{
 			Dir: cfg.dataDir, Listen: cfg.brokerListen, Topics: cfg.topics(),

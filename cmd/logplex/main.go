@@ -117,7 +117,11 @@ func readPlan(args []string, getenv func(string) (string, bool), stdout io.Write
 		}
 	}
 	if f.KafkaURL != "" {
-		if p.brokers, err = cluster.Addresses(f.KafkaURL); err != nil {
+		var secure bool
+		if p.brokers, secure, err = cluster.Addresses(f.KafkaURL); err == nil && secure {
+			err = errors.New("logplex reads a topic without TLS only: use kafka://host:port,…")
+		}
+		if err != nil {
 			return nil, settings.UsageError{Err: fmt.Errorf("KAFKA_URL: %w", err)}
 		}
 	}

@@ -1,0 +1,95 @@
+package cluster
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Certificates are the PEM texts with which TLS connections are made, as Heroku's
+// Kafka add-on gives them; each may be empty.
+type Certificates struct {
+	// Trusted are the certificates that the brokers' chains must end in. With them
+	// the brokers' names are not looked at: Heroku's brokers have certificates
+	// without their names. Without them the system's roots are trusted, and the
+	// names must be right.
+	Trusted string
+	// Client and Key are what drain shows of itself: the certificate, with those
+	// between it and its root behind it, and the private key.
+	Client, Key string
+}
+
+// Any tells whether one of them is set.
+func (c Certificates) Any() bool { return c.Trusted != "" || c.Client != "" || c.Key != "" }
+
+// TLS makes the configuration of every connection to the brokers. The errors name
+// the setting that is wrong, and show nothing of its value.
+func (c Certificates) TLS() (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.Trusted != "" {
+		roots, err := pool(pemText(c.Trusted))
+		if err != nil {
+			return nil, fmt.Errorf("KAFKA_TRUSTED_CERT: %w", err)
+		}
+		cfg.InsecureSkipVerify = true // of the name; the chain is verified here
+		cfg.VerifyConnection = func(state tls.ConnectionState) error { return verify(roots, state) }
+	}
+	switch {
+	case c.Client == "" && c.Key == "":
+		return cfg, nil
+	case c.Key == "":
+		return nil, errors.New("KAFKA_CLIENT_CERT_KEY: not set, while KAFKA_CLIENT_CERT is: set both or neither")
+	case c.Client == "":
+		return nil, errors.New("KAFKA_CLIENT_CERT: not set, while KAFKA_CLIENT_CERT_KEY is: set both or neither")
+	}
+	pair, err := tls.X509KeyPair(pemText(c.Client), pemText(c.Key))
+	if err != nil {
+		return nil, fmt.Errorf("KAFKA_CLIENT_CERT and KAFKA_CLIENT_CERT_KEY: no certificate in PEM and the private key that belongs to it: %w", err)
+	}
+	cfg.Certificates = []tls.Certificate{pair}
+	return cfg, nil
+}
+
+// pemText is a PEM text as bytes. Where a variable could not hold a line's end, it
+// is often written as `\n`.
+func pemText(s string) []byte {
+	if !strings.Contains(s, "\n") {
+		s = strings.ReplaceAll(s, `\n`, "\n")
+	}
+	return []byte(s)
+}
+
+// pool reads all certificates of a PEM text.
+func pool(text []byte) (*x509.CertPool, error) {
+	roots, found := x509.NewCertPool(), false
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("a %q in it: only certificates in PEM can be trusted", block.Type)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("a certificate that cannot be read: %w", err)
+		}
+		roots.AddCert(cert)
+		found = true
+	}
+	if !found {
+		return nil, errors.New("no certificate in PEM: it begins with -----BEGIN CERTIFICATE-----")
+	}
+	return roots, nil
+}
+
+// verify checks a broker's chain, on every connection, but not its name.
+func verify(roots *x509.CertPool, state tls.ConnectionState) error {
+	between := x509.NewCertPool()
+	for _, cert := range state.PeerCertificates[1:] {
+		between.AddCert(cert)
+	}
+	if _, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between}); err != nil {
+		return fmt.Errorf("the broker's certificate is not trusted by KAFKA_TRUSTED_CERT: %w", err)
+	}
+	return nil
+}
