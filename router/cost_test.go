@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"drain/internal/usual"
 	"drain/router"
 )
 
@@ -95,7 +96,7 @@ func ways() map[string]func(line []byte) {
 }
 
 func TestAUsualLineAllocatesNothing(t *testing.T) {
-	lines := usualLines(3000, 3)
+	lines := usual.Lines(3000, 3)
 	texts := make([][]byte, len(lines))
 	for i, l := range lines {
 		texts[i] = []byte(l + room)[:len(l)]

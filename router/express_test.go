@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"drain/internal/usual"
 	"drain/router"
 )
 
@@ -80,7 +81,7 @@ func FuzzExpress(f *testing.F) {
 	for i, l := range goldenLines(f) {
 		f.Add([]byte(l.text), l.cut, []byte("at=info"), []byte(room), uint8(i))
 	}
-	for i, text := range usualLines(200, 7) {
+	for i, text := range usual.Lines(200, 7) {
 		f.Add([]byte(text), i%9 == 0, []byte(text[:len(text)/2]), []byte(room), uint8(i))
 	}
 	f.Fuzz(func(t *testing.T, text []byte, cut bool, first, behind []byte, mode uint8) {
@@ -101,7 +102,7 @@ func TestMutatedUsualLinesTakeBothWays(t *testing.T) {
 	pieces := []string{" ", "  ", `"`, `\`, "\n", "\r", "\t", "\x00", "\x1f", "\x7f", "\x80", "\xff", "é", "=", "&", ";", "?", "#", "%", "!", "$", "0", "00", "ms", "s",
 		`" host=`, `" host=x request_id=`, `" dyno=`, ` path="`, " status=", " at=info", " tls=true", " tls_version=x", " bytes=", "token=a", "&token=a&", "%26token%3Da", "123456789012345678901"}
 	express, all := 0, 0
-	for i, line := range usualLines(600, 13) {
+	for i, line := range usual.Lines(600, 13) {
 		w := newBothWays(router.Redaction(i%3), router.FwdRedaction(i/3%3), 0, room)
 		check := func(text string) {
 			taken, _ := w.compare(t, text, false, i, int64(i)*1_003_001, true)
@@ -156,7 +157,7 @@ func TestValuesOfEveryLengthTakeBothWays(t *testing.T) {
 
 // A line takes the lane only where its end is known, and at every capacity.
 func TestTheLaneNeedsRoomBehindTheLine(t *testing.T) {
-	line := usualLines(1, 5)[0]
+	line := usual.Lines(1, 5)[0]
 	for n := range len(room) {
 		w := newBothWays(router.RedactListed, router.FwdKeep, 0, "")
 		body := append(make([]byte, 0, len(line)+n), line+room[:n]...)[: len(line) : len(line)+n]
@@ -182,7 +183,7 @@ var oracle = regexp.MustCompile(`^(?:sock=(?<sock>[!#-\[\]-~]*) )?at=(?<at>[!#-\
 func TestTheLaneAgreesWithARegexp(t *testing.T) {
 	order := []string{"at", "code", "desc", "sock", "method", "path", "host", "request_id", "fwd", "dyno", "connect_ms", "service_ms", "status", "bytes", "protocol", "tls_version", "tls"}
 	w := newBothWays(router.RedactOff, router.FwdKeep, 0, room)
-	lines := usualLines(20_000, 17)
+	lines := usual.Lines(20_000, 17)
 	for i, line := range lines {
 		taken, record := w.compare(t, line, false, i, 0, false)
 		if !taken {

@@ -1,4 +1,6 @@
-package router_test
+// Package reading turns frames into records in several ways: drain's, that of
+// well-known libraries, and those of other drains' packages.
+package reading
 
 import (
 	"bytes"
@@ -8,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/heroku/x/logplex/encoding"
+
 	"drain/router"
 	"drain/syslog"
 
@@ -16,10 +20,35 @@ import (
 	"github.com/influxdata/go-syslog/v3/rfc5424"
 )
 
-// A converter turns a frame of router lines, octet-counted, into their records,
-// which it appends to dst, a line each.
-type converter interface {
-	convert(dst, frame []byte) []byte
+// A Converter turns a frame of router lines, octet-counted, into their records,
+// which it appends to dst, a line each. It is not for concurrent use.
+type Converter interface {
+	Convert(dst, frame []byte) []byte
+}
+
+// Way is one way of reading.
+type Way struct {
+	Name string
+	What string // what it does
+	New  func() Converter
+}
+
+// Ways are all of them.
+var Ways = []Way{
+	{"drain", "framing, header, line, redaction, record as JSON", func() Converter { return newOurs() }},
+	{"drain, without the express lane", "the same", func() Converter { return newGeneral() }},
+	{"idiomatic", "the same with go-syslog, go-logfmt and encoding/json", func() Converter { return newIdiomatic() }},
+	{"heroku/x logplex/encoding", "framing and header only (as promtail and Alloy have it)", func() Converter { return new(scanner) }},
+}
+
+// ByName is the way of a name.
+func ByName(name string) (w Way, ok bool) {
+	for _, w = range Ways {
+		if w.Name == name {
+			return w, true
+		}
+	}
+	return w, false
 }
 
 // ours is the way that drain goes.
@@ -33,7 +62,7 @@ func newOurs() *ours {
 	return &ours{lines: router.Converter{Encoder: router.Encoder{Redactor: router.NewRedactor(router.RedactListed, router.FwdKeep, nil)}}}
 }
 
-func (o *ours) convert(dst, frame []byte) []byte {
+func (o *ours) Convert(dst, frame []byte) []byte {
 	c := &o.lines
 	c.Parser.Reset()
 	c.Envelope.Reset(frameID, drainToken, []byte("shop"))
@@ -60,7 +89,7 @@ type general struct {
 
 func newGeneral() *general { return &general{ours: *newOurs()} }
 
-func (o *general) convert(dst, frame []byte) []byte {
+func (o *general) Convert(dst, frame []byte) []byte {
 	c := &o.lines
 	c.Parser.Reset()
 	c.Envelope.Reset(frameID, drainToken, []byte("shop"))
@@ -113,7 +142,7 @@ type idiomaticRecord struct {
 	Extra      map[string]string `json:"extra,omitempty"`
 }
 
-func (d *idiomatic) convert(dst, frame []byte) []byte {
+func (d *idiomatic) Convert(dst, frame []byte) []byte {
 	for index := 0; len(frame) > 0; index++ {
 		digits, rest, _ := bytes.Cut(frame, []byte(" "))
 		n, err := strconv.Atoi(string(digits))
@@ -185,4 +214,19 @@ func (d *idiomatic) redact(path string) string {
 		}
 	}
 	return path + "?" + strings.Join(params, "&")
+}
+
+// scanner is the reading of heroku/x, which ends at the header: the message is what
+// it gives.
+type scanner struct{}
+
+func (*scanner) Convert(dst, frame []byte) []byte {
+	s := encoding.NewDrainScanner(bytes.NewReader(frame))
+	for s.Scan() {
+		dst = append(append(dst, s.Message().Message...), '\n')
+	}
+	if err := s.Err(); err != nil {
+		panic(err)
+	}
+	return dst
 }

@@ -1,24 +1,27 @@
-package router_test
+// Package usual makes router lines of the kinds that drains carry, for tests and
+// benchmarks: many different ones, since few flatter whoever reads them.
+package usual
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"time"
 )
 
-// usualLines makes n different router lines of the kinds that drains carry, the
+// Lines makes n different router lines of the kinds that drains carry, the
 // same for the same seed: both routers, three in ten paths with a query, a third
 // of these with a secret in it, three in a hundred requests failed.
-func usualLines(n int, seed uint64) []string {
+func Lines(n int, seed uint64) []string {
 	r := rand.New(rand.NewPCG(seed, 1))
 	lines := make([]string, n)
 	for i := range lines {
-		lines[i] = usualLine(r)
+		lines[i] = line(r)
 	}
 	return lines
 }
 
-func usualLine(r *rand.Rand) string {
+func line(r *rand.Rand) string {
 	pick := func(of ...string) string { return of[r.IntN(len(of))] }
 	newer := r.IntN(2) == 0
 	failed := r.IntN(100) < 3
@@ -40,7 +43,7 @@ func usualLine(r *rand.Rand) string {
 	} else {
 		b.WriteString("at=info")
 	}
-	fmt.Fprintf(&b, ` method=%s path="%s" host=%s`, pick("GET", "GET", "GET", "POST", "PUT", "DELETE", "HEAD"), usualPath(r),
+	fmt.Fprintf(&b, ` method=%s path="%s" host=%s`, pick("GET", "GET", "GET", "POST", "PUT", "DELETE", "HEAD"), path(r),
 		pick("www.example.org", "api.example.com", "cryptic-cliffs-27764.herokuapp.com"))
 	fmt.Fprintf(&b, ` request_id=%08x-%04x-%04x-%04x-%012x fwd="%s"`, r.Uint32(), r.IntN(1<<16), r.IntN(1<<16), r.IntN(1<<16), r.Int64N(1<<48),
 		pick(address(r), address(r), address(r)+","+address(r), address(r)+", "+address(r), fmt.Sprintf("2001:db8:%x::%x", r.IntN(1<<16), r.IntN(1<<16))))
@@ -53,7 +56,7 @@ func usualLine(r *rand.Rand) string {
 	return b.String()
 }
 
-func usualPath(r *rand.Rand) string {
+func path(r *rand.Rand) string {
 	words := []string{"api", "v1", "users", "orders", "static", "search", "assets", "conversations", "available", "jobs", "en", "report.pdf"}
 	var b strings.Builder
 	for range r.IntN(5) + 1 {
@@ -76,4 +79,32 @@ func usualPath(r *rand.Rand) string {
 
 func address(r *rand.Rand) string {
 	return fmt.Sprintf("%d.%d.%d.%d", r.IntN(223)+1, r.IntN(256), r.IntN(256), r.IntN(254)+1)
+}
+
+// Frames puts lines behind Logplex's header and into frames of as many as given, as
+// they come at some 1,400 a second.
+func Frames(lines []string, each int) [][]byte {
+	var frames [][]byte
+	var frame []byte
+	start := time.Date(2025, 11, 2, 9, 13, 44, 0, time.UTC)
+	for i, line := range lines {
+		at := start.Add(time.Duration(i) * 731 * time.Microsecond)
+		message := "<158>1 " + at.Format("2006-01-02T15:04:05.000000-07:00") + " host heroku router - " + line + "\n"
+		frame = fmt.Appendf(frame, "%d %s", len(message), message)
+		if (i+1)%each == 0 || i+1 == len(lines) {
+			frames = append(frames, frame)
+			frame = nil
+		}
+	}
+	return frames
+}
+
+// Sized makes a line of about size bytes of one: by a longer path, or by leaving out
+// what it can.
+func Sized(line string, size int) string {
+	if len(line) > size {
+		line = `at=info method=GET path="/" host=h request_id=1 fwd="1.2.3.4" dyno=web.1 connect=0ms service=1ms status=200 bytes=1`
+	}
+	front, rest, _ := strings.Cut(line, ` path="`)
+	return front + ` path="` + strings.Repeat("/item", max(0, size-len(line))/5) + rest
 }
