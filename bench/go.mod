@@ -9,6 +9,7 @@ require (
 	github.com/alecthomas/kong v1.17.0
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/go-logfmt/logfmt v0.6.1
+	github.com/google/pprof v0.0.0-20260906184651-6331bc6350fe
 	github.com/heroku/x v0.5.3
 	github.com/influxdata/go-syslog/v3 v3.0.0
 	github.com/prometheus/client_golang v1.25.0

@@ -16,6 +16,7 @@ import (
 type commands struct {
 	Run     runCommand     `cmd:"" default:"withargs" help:"Measure."`
 	Report  reportCommand  `cmd:"" help:"Write the tables and plots of a measurement once more."`
+	Profile profileCommand `cmd:"" help:"Make the profile by which drain is compiled."`
 	Broker  brokerCommand  `cmd:"" hidden:""`
 	Service serviceCommand `cmd:"" hidden:""`
 }

@@ -31,6 +31,8 @@ type Setup struct {
 	Partitions  int
 	// Procs is GOMAXPROCS of the service, 0 for what there is.
 	Procs int `json:",omitempty"`
+	// Profiles has drain serve profiles.
+	Profiles bool `json:",omitempty"`
 }
 
 // Load is what is sent to it.
@@ -98,8 +100,8 @@ type broker struct {
 // service is a running one.
 type service struct {
 	*process
-	url, metrics string
-	topic        string
+	url, metrics, profiles string
+	topic                  string
 }
 
 func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
@@ -285,6 +287,7 @@ func (b *bench) service(setup Setup) (*service, error) {
 	switch setup.Variant {
 	case "drain":
 		s.metrics = fmt.Sprintf("http://127.0.0.1:%d/metrics", ports[1])
+		s.profiles = fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/profile", ports[1])
 		ready = fmt.Sprintf("http://127.0.0.1:%d/readyz", ports[1])
 		kafkaURL := "kafka://" + br.addr
 		if setup.Broker == "kfake with TLS" {
@@ -296,7 +299,7 @@ func (b *bench) service(setup Setup) (*service, error) {
 			env = append(env, "KAFKA_TRUSTED_CERT="+string(text))
 		}
 		env = append(env, "KAFKA_URL="+kafkaURL, "KAFKA_TOPIC="+topic, "KAFKA_COMPRESSION="+setup.Compression,
-			fmt.Sprintf("LISTEN=127.0.0.1:%d", ports[0]), fmt.Sprintf("ADMIN_LISTEN=127.0.0.1:%d", ports[1]))
+			fmt.Sprintf("LISTEN=127.0.0.1:%d", ports[0]), fmt.Sprintf("ADMIN_LISTEN=127.0.0.1:%d", ports[1]), fmt.Sprintf("PPROF=%t", setup.Profiles))
 	case "writer", "idiomatic":
 		if file, err = os.Executable(); err != nil {
 			return nil, err

@@ -62,26 +62,34 @@ func repository() (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Run measures, and keeps what other experiments found before.
-func (c *runCommand) Run(ctx context.Context) error {
+// newBench makes a bench of an empty folder; done ends what it started.
+func newBench(ctx context.Context, duration time.Duration) (b *bench, done func(), err error) {
 	root, err := repository()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	dir, err := os.MkdirTemp("", "drain-bench")
 	if err != nil {
+		return nil, nil, err
+	}
+	b = &bench{ctx: ctx, dir: dir, root: root, duration: duration, brokers: make(map[string]*broker), services: make(map[Setup]*service), bodies: make(map[Load]int)}
+	return b, func() { b.close(); os.RemoveAll(dir) }, nil
+}
+
+// Run measures, and keeps what other experiments found before.
+func (c *runCommand) Run(ctx context.Context) error {
+	b, done, err := newBench(ctx, c.Duration)
+	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	b := &bench{ctx: ctx, dir: dir, root: root, duration: c.Duration, brokers: make(map[string]*broker), services: make(map[Setup]*service), bodies: make(map[Load]int)}
-	defer b.close()
+	defer done()
 	if err := b.build(); err != nil {
 		return err
 	}
 	if c.Short {
 		return b.short()
 	}
-	out := filepath.Join(root, c.Out)
+	out := filepath.Join(b.root, c.Out)
 	results := Results{Experiments: make(map[string][]Series)}
 	if text, err := os.ReadFile(out); err == nil {
 		if err := json.Unmarshal(text, &results); err != nil {
@@ -105,7 +113,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	return report(root, &results)
+	return report(b.root, &results)
 }
 
 // machine says what was measured on.

@@ -123,12 +123,17 @@ type paced struct {
 	w    http.ResponseWriter
 	left time.Duration // for which the sender is still waited for
 	most time.Duration // that may be left
+	set  time.Time     // the connection's deadline
 }
 
-// Read waits for the sender, whose time runs only meanwhile.
+// Read waits for the sender, whose time runs only meanwhile. The deadline is set
+// anew only where that makes a difference: it costs as much as reading 2 KB.
 func (p *paced) Read(b []byte) (int, error) {
 	began := time.Now()
-	readUntil(p.w, began.Add(p.left))
+	if deadline := began.Add(p.left); p.set.IsZero() || deadline.Sub(p.set) > p.left/16 || p.set.After(deadline) {
+		readUntil(p.w, deadline)
+		p.set = deadline
+	}
 	n, err := p.body.Read(b)
 	p.left += time.Duration(n)*time.Second/bodyRate - time.Since(began)
 	p.left = min(p.left, p.most)
@@ -148,7 +153,7 @@ func (in *intake) readBody(w http.ResponseWriter, r *http.Request, maxBody int) 
 	}
 	patience := bodyTime(credit)
 	in.body = in.body[:0]
-	in.paced = paced{r.Body, w, patience, patience}
+	in.paced = paced{body: r.Body, w: w, left: patience, most: patience}
 	var err error
 	if length >= 0 {
 		err = in.readRaw(&in.paced, length)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"math/bits"
+	"slices"
 	"sync"
 	"time"
 )
@@ -123,33 +125,47 @@ func (b *batch) free() {
 //
 //	length attributes=0 time delta=0 offset delta  key length key  value length value  headers=0
 func (b *batch) add(r *Record) {
+	size := r.Size()
+	if cap(b.buf)-len(b.buf) < size {
+		b.buf = slices.Grow(b.buf, size)
+	}
 	keyLen := int64(-1)
 	if r.Key != nil {
 		keyLen = int64(len(r.Key))
 	}
 	delta := int64(b.records)
 	length := 1 + 1 + varintLen(delta) + varintLen(keyLen) + len(r.Key) + varintLen(int64(len(r.Value))) + len(r.Value) + 1
-	buf := binary.AppendVarint(b.buf, int64(length))
-	buf = append(buf, 0, 0)
-	buf = binary.AppendVarint(buf, delta)
-	buf = binary.AppendVarint(buf, keyLen)
-	buf = append(buf, r.Key...)
-	buf = binary.AppendVarint(buf, int64(len(r.Value)))
-	buf = append(buf, r.Value...)
-	b.buf = append(buf, 0)
+	begin := len(b.buf)
+	buf := b.buf[:begin+size]
+	n := putVarint(buf, begin, int64(length))
+	buf[n], buf[n+1] = 0, 0
+	n = putVarint(buf, n+2, delta)
+	n = putVarint(buf, n, keyLen)
+	n += copy(buf[n:], r.Key)
+	n = putVarint(buf, n, int64(len(r.Value)))
+	n += copy(buf[n:], r.Value)
+	buf[n] = 0
+	b.buf = buf[:n+1]
 	b.records++
-	b.unclaimed += r.Size()
+	b.unclaimed += size
 }
 
-// varintLen is the length of n as a zigzag varint.
-func varintLen(n int64) int {
-	u := uint64(n)<<1 ^ uint64(n>>63)
-	size := 1
+// putVarint writes v at n of b as a zigzag varint, and returns where it ends.
+func putVarint(b []byte, n int, v int64) int {
+	u := uint64(v)<<1 ^ uint64(v>>63)
 	for u >= 0x80 {
+		b[n] = byte(u) | 0x80
 		u >>= 7
-		size++
+		n++
 	}
-	return size
+	b[n] = byte(u)
+	return n + 1
+}
+
+// varintLen is the length of v as a zigzag varint.
+func varintLen(v int64) int {
+	u := uint64(v)<<1 ^ uint64(v>>63)
+	return (bits.Len64(u|1) + 6) / 7
 }
 
 // claimFor notes that the last records of b, as many as given, belong to r.
