@@ -23,6 +23,6 @@ function request()
 end
 function done(summary, latency)
   local e = summary.errors
-  io.write(string.format('result %d %d %d %d %d %d\n', summary.requests, summary.duration, e.connect + e.read + e.write + e.status + e.timeout,
+  io.write(string.format('result %d %d %d %d %d %d %d\n', summary.requests, summary.duration, e.status, e.connect + e.read + e.write + e.timeout,
     latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
 end

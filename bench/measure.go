@@ -61,6 +61,7 @@ type Point struct {
 // Run is one measurement of a Point.
 type Run struct {
 	LinesPerSecond float64 // answered 200, which is after the commit
+	Refused        float64 `json:",omitempty"` // share of the requests answered 503, which are kept and committed later
 	CPU            float64 // ns a line: of the service,
 	BrokerCPU      float64 // of the broker,
 	GeneratorCPU   float64 // and of wrk or logplex
@@ -382,8 +383,8 @@ func (b *bench) run(p Point) (r Run, err error) {
 	}
 	perLine := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / lines }
 	r = Run{
-		LinesPerSecond: float64(sent.lines) / sent.took.Seconds(),
-		CPU:            perLine(after.cpu - before.cpu), BrokerCPU: perLine(after.brokerCPU - before.brokerCPU), GeneratorCPU: perLine(sent.cpu),
+		LinesPerSecond: float64(sent.lines) / sent.took.Seconds(), Refused: sent.refused,
+		CPU: perLine(after.cpu - before.cpu), BrokerCPU: perLine(after.brokerCPU - before.brokerCPU), GeneratorCPU: perLine(sent.cpu),
 		Allocations: (after.samples["go_memstats_mallocs_total"] - before.samples["go_memstats_mallocs_total"]) / lines,
 		Resident:    float64(after.resident) / (1 << 20),
 		P50:         sent.p50, P99: sent.p99, P999: sent.p999,
@@ -422,6 +423,7 @@ type sent struct {
 	lines          int64
 	took, cpu      time.Duration
 	p50, p99, p999 float64 // ms
+	refused        float64 // share of the requests
 }
 
 func (b *bench) load(s *service, l Load, d time.Duration) (sent, error) {
@@ -445,15 +447,16 @@ func (b *bench) wrk(s *service, l Load, d time.Duration) (r sent, err error) {
 		return r, fmt.Errorf("wrk: %w\n%s", err, out)
 	}
 	_, result, _ := strings.Cut(string(out), "result ")
-	var requests, micros, failed int64
+	var requests, micros, refused, failed int64
 	var p50, p99, p999 float64
-	if _, err := fmt.Sscan(result, &requests, &micros, &failed, &p50, &p99, &p999); err != nil {
+	if _, err := fmt.Sscan(result, &requests, &micros, &refused, &failed, &p50, &p99, &p999); err != nil {
 		return r, fmt.Errorf("wrk said %q: %w", out, err)
 	}
-	if failed > 0 {
-		return r, fmt.Errorf("%d requests failed: %s\n%s", failed, out, s.log)
+	if failed > 0 || refused > requests/20 {
+		return r, fmt.Errorf("%d requests failed, %d of %d were refused: %s\n%s", failed, refused, requests, out, s.log)
 	}
-	return sent{requests * int64(l.Lines), time.Duration(micros) * time.Microsecond, used(cmd), p50 / 1000, p99 / 1000, p999 / 1000}, nil
+	return sent{(requests - refused) * int64(l.Lines), time.Duration(micros) * time.Microsecond, used(cmd), p50 / 1000, p99 / 1000, p999 / 1000,
+		float64(refused) / float64(requests)}, nil
 }
 
 func (b *bench) logplex(s *service, l Load, d time.Duration) (r sent, err error) {
@@ -478,7 +481,7 @@ func (b *bench) logplex(s *service, l Load, d time.Duration) (r sent, err error)
 	if err := json.Unmarshal(out, &said); err != nil {
 		return r, fmt.Errorf("logplex said %q: %w", out, err)
 	}
-	return sent{said.Acknowledged, time.Duration(said.Seconds * float64(time.Second)), used(cmd), said.Latency.P50, said.Latency.P99, said.Latency.P999}, nil
+	return sent{said.Acknowledged, time.Duration(said.Seconds * float64(time.Second)), used(cmd), said.Latency.P50, said.Latency.P99, said.Latency.P999, 0}, nil
 }
 
 // used is the processor time of a command that has ended.

@@ -118,6 +118,9 @@ func (s *Series) what() string {
 	if s.Procs > 0 {
 		text += fmt.Sprintf(", GOMAXPROCS=%d", s.Procs)
 	}
+	if n := s.median(func(r *Run) float64 { return r.Refused }); n > 0 {
+		text += fmt.Sprintf(", %.2f %% answered 503", 100*n)
+	}
 	if s.Generator == "logplex" {
 		text += ", load by logplex"
 		if s.Rate > 0 {

@@ -170,6 +170,9 @@ func variants() (all []Point) {
 		packed.Compression = "zstd"
 		all = append(all, Point{Setup: packed, Load: full})
 	}
+	wide := full
+	wide.Connections = 512
+	all = append(all, Point{Setup: plain("drain", "kafka", 4), Load: wide})
 	own := Load{Generator: "logplex", Connections: 128, Drains: 128, Lines: 310}
 	all = append(all, Point{Setup: plain("drain", "kfake", 4), Load: own})
 	return all

@@ -33,9 +33,8 @@ var Keys = []string{"none", "drain", "app", "host", "path", "dyno", "request_id"
 // maxKey bounds a key's bytes: a path can be as long as a line.
 const maxKey = 4096
 
-// intake is what one request needs to be read: its buffers and readers. Intakes
-// are pooled; all that a request makes of its body borrows from its intake, and
-// the publisher copies.
+// intake is what one request needs to be read. Intakes are pooled; all that a
+// request makes of its body borrows from its intake, and the publisher copies.
 type intake struct {
 	server      *Server
 	request     *http.Request
@@ -45,11 +44,16 @@ type intake struct {
 	damaged     bool // the body ended before it should
 	budget      budget
 	drain, app  []byte // where the frame comes from, empty when unknown
+	scratch     []byte
+	*desk       // once the body has come
+}
 
-	spans   []syslog.Span
-	syslog  syslog.Parser
-	lines   router.Converter
-	scratch []byte
+// desk is what it takes to make records of a body. Thousands of requests may wait
+// for the rest of their bodies, while few are at a desk.
+type desk struct {
+	spans  []syslog.Span
+	syslog syslog.Parser
+	lines  router.Converter
 
 	out, logs output // router records, the others
 	maxLog    int    // bytes of the largest of the others
@@ -73,7 +77,10 @@ type counts struct {
 	badCounts int
 }
 
-var intakes = sync.Pool{New: func() any { return new(intake) }}
+var (
+	intakes = sync.Pool{New: func() any { return new(intake) }}
+	desks   = sync.Pool{New: func() any { return new(desk) }}
+)
 
 // newIntake makes an intake ready for r; free ends it.
 func (s *Server) newIntake(r *http.Request, app string, src *source) *intake {
@@ -82,19 +89,25 @@ func (s *Server) newIntake(r *http.Request, app string, src *source) *intake {
 	if s.cfg.Logs {
 		in.budget.weight = weightWithLogs
 	}
-	in.lines.Begin(s.cfg.Redactor, s.maxRecord(0))
-	if s.cfg.Logs {
-		in.maxLog = s.maxRecord(1)
-	}
 	in.server, in.request, in.budget.isKnown = s, r, in
 	in.drain = append(in.drain[:0], clip(header(r, "Logplex-Drain-Token"))...)
 	in.app = append(in.app[:0], clip(app)...)
-	in.counts = counts{}
 	in.damaged = false
-	in.spans = in.spans[:0]
-	in.out.reset()
-	in.logs.reset()
 	return in
+}
+
+// sit gives in a desk.
+func (in *intake) sit(s *Server) {
+	d := desks.Get().(*desk)
+	d.lines.Begin(s.cfg.Redactor, s.maxRecord(0))
+	if s.cfg.Logs {
+		d.maxLog = s.maxRecord(1)
+	}
+	d.counts = counts{}
+	d.spans = d.spans[:0]
+	d.out.reset()
+	d.logs.reset()
+	in.desk = d
 }
 
 // known tells whether the frame is, as far as its headers say.
@@ -113,13 +126,20 @@ func (in *intake) free() {
 	in.budget.shrink(0)
 	in.budget, in.paced = budget{}, paced{}
 	in.server, in.request = nil, nil
-	if cap(in.body)+cap(in.spare)+spanSize*cap(in.spans)+in.out.capacity()+in.logs.capacity() > keep {
-		return // one large body shall not stay in memory
+	// One large body shall not stay in memory.
+	if d := in.desk; d != nil {
+		in.desk = nil
+		if spanSize*cap(d.spans)+d.out.capacity()+d.logs.capacity() <= keep {
+			desks.Put(d)
+		}
 	}
-	intakes.Put(in)
+	if cap(in.body)+cap(in.spare) <= keep {
+		intakes.Put(in)
+	}
 }
 
-// keep is the most memory, in bytes, that an intake keeps for its next request.
+// keep is the most memory, in bytes, that an intake or a desk keeps for its next
+// request.
 const keep = 4 << 20
 
 // Bytes of a syslog.Span and a publish.Record.

@@ -195,6 +195,7 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadli
 	if len(in.body) == 0 {
 		return frame, errEmptyBody
 	}
+	in.sit(s)
 	in.spans = syslog.Split(in.spans, in.body)
 	if len(in.spans) == 0 {
 		return frame, errNothing

@@ -140,7 +140,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { publisher.Run(); return nil })
 	parts.Go(func() error { credentials.Run(ctx, env.hup); return nil })
-	parts.Go(func() error { calm(ctx); return nil })
+	parts.Go(func() error { tend(ctx); return nil })
 	parts.Go(func() error { return serve(ingestServer, ingest) })
 	if admin != nil {
 		parts.Go(func() error { return serve(adminServer, admin) })
