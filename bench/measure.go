@@ -211,16 +211,12 @@ func (b *bench) startKafka(br *broker) error {
 		return fmt.Errorf("start Kafka: %w", err)
 	}
 	_, addr, _ := strings.Cut(strings.TrimSpace(string(out)), "kafka://")
-	status, err := exec.CommandContext(b.ctx, script, "status", "--dir", dir).Output()
+	pid, err := os.ReadFile(filepath.Join(dir, "node-1.pid"))
+	if err == nil {
+		br.pid, err = strconv.Atoi(strings.TrimSpace(string(pid)))
+	}
 	if err != nil {
-		return fmt.Errorf("ask for Kafka's process: %w", err)
-	}
-	fields := strings.Fields(string(status))
-	if len(fields) < 2 {
-		return fmt.Errorf("no process of Kafka in %q", status)
-	}
-	if br.pid, err = strconv.Atoi(fields[1]); err != nil {
-		return fmt.Errorf("no process of Kafka in %q", status)
+		return fmt.Errorf("find Kafka's process: %w", err)
 	}
 	br.addr = addr
 	br.stop = func() {
@@ -452,8 +448,8 @@ func (b *bench) wrk(s *service, l Load, d time.Duration) (r sent, err error) {
 	if _, err := fmt.Sscan(result, &requests, &micros, &refused, &failed, &p50, &p99, &p999); err != nil {
 		return r, fmt.Errorf("wrk said %q: %w", out, err)
 	}
-	if failed > 0 || refused > requests/20 {
-		return r, fmt.Errorf("%d requests failed, %d of %d were refused: %s\n%s", failed, refused, requests, out, s.log)
+	if failed > 0 {
+		return r, fmt.Errorf("%d requests failed: %s\n%s", failed, out, s.log)
 	}
 	return sent{(requests - refused) * int64(l.Lines), time.Duration(micros) * time.Microsecond, used(cmd), p50 / 1000, p99 / 1000, p999 / 1000,
 		float64(refused) / float64(requests)}, nil

@@ -61,7 +61,36 @@ func report(root string, r *Results) error {
 	if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
 		return err
 	}
-	return plots(filepath.Join(root, "docs"), r)
+	dir := filepath.Join(root, "docs")
+	if err := plots(dir, r); err != nil {
+		return err
+	}
+	return bars(filepath.Join(dir, "variants.svg"), r.Experiments["variants"])
+}
+
+// bars draws what a line costs in each variant, with kfake and by wrk.
+func bars(file string, all []Series) error {
+	var values plotter.Values
+	var names []string
+	for i := range all {
+		if s := &all[i]; s.Broker == "kfake" && s.Generator == "wrk" {
+			values = append(values, s.median(func(r *Run) float64 { return r.CPU })/1000)
+			names = append(names, strings.Replace(s.what(), ", ", ",\n", 1))
+		}
+	}
+	if len(values) == 0 {
+		return nil
+	}
+	p := plot.New()
+	p.Y.Label.Text = "µs of processor a line"
+	chart, err := plotter.NewBarChart(values, 1.5*vg.Centimeter)
+	if err != nil {
+		return err
+	}
+	chart.Color, chart.LineStyle.Width = plotutil.Color(2), 0
+	p.Add(plotter.NewGrid(), chart)
+	p.NominalX(names...)
+	return p.Save(18*vg.Centimeter, 8*vg.Centimeter, file)
 }
 
 // spread is a median with the least and the most.
@@ -180,8 +209,12 @@ func gridTable(all []Series) string {
 				b.WriteString(" |")
 				continue
 			}
-			fmt.Fprintf(&b, " %.1f; %.0f; %.1f / %.1f |", s.median(func(r *Run) float64 { return r.LinesPerSecond })/1000, s.median(func(r *Run) float64 { return r.CPU }),
-				s.median(func(r *Run) float64 { return r.P50 }), s.median(func(r *Run) float64 { return r.P99 }))
+			refused := ""
+			if n := s.median(func(r *Run) float64 { return r.Refused }); n > 0 {
+				refused = fmt.Sprintf(" (%.1f %% 503)", 100*n)
+			}
+			fmt.Fprintf(&b, " %.1f; %.0f; %.1f / %.1f%s |", s.median(func(r *Run) float64 { return r.LinesPerSecond })/1000, s.median(func(r *Run) float64 { return r.CPU }),
+				s.median(func(r *Run) float64 { return r.P50 }), s.median(func(r *Run) float64 { return r.P99 }), refused)
 		}
 		b.WriteString("\n")
 	}

@@ -187,7 +187,9 @@ func secured() []Point {
 func memory() []Point {
 	few, many := full, full
 	few.Connections, many.Connections, many.Drains, many.Lines = 64, 2000, 2000, 10
-	return []Point{{Setup: plain("drain", "kfake", 8), Load: few, Fresh: true}, {Setup: plain("drain", "kfake", 8), Load: many, Fresh: true}}
+	calm := Load{Generator: "logplex", Connections: 2000, Drains: 2000, Lines: 5, Rate: 100_000}
+	setup := plain("drain", "kfake", 8)
+	return []Point{{Setup: setup, Load: few, Fresh: true}, {Setup: setup, Load: calm, Fresh: true}, {Setup: setup, Load: many, Fresh: true}}
 }
 
 // growth changes one thing at a time.
@@ -230,7 +232,8 @@ func grid() (all []Point) {
 					for _, lines := range []int{1, 10, 100, 310} {
 						setup := plain("drain", broker, partitions)
 						setup.Compression = compression
-						all = append(all, Point{Setup: setup, Load: Load{Generator: "wrk", Connections: connections, Lines: lines, Drains: 16}})
+						// Of many drains: a busy one is not held for long (DESIGN.md).
+						all = append(all, Point{Setup: setup, Load: Load{Generator: "wrk", Connections: connections, Lines: lines, Drains: 2000}})
 					}
 				}
 			}
