@@ -226,8 +226,8 @@ func plots(dir string, r *Results) error {
 	all := r.Experiments["growth"]
 	same := func(s *Series, but func(*Series)) bool {
 		base := Series{Point: Point{Setup: plain("drain", "kfake", 4), Load: full}}
-		got := *s
-		got.Runs = nil
+		got := Series{Point: s.Point}
+		got.Fresh = false
 		but(&got)
 		but(&base)
 		return got.Point == base.Point
