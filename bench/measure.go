@@ -400,14 +400,23 @@ type state struct {
 	stored         int64
 }
 
+// state reads it when all that was sent is stored: what is under way when a load
+// ends would else be the next one's.
 func (b *bench) state(s *service, br *broker) (st state, err error) {
+	for before := int64(-1); st.stored != before; {
+		if before = st.stored; before > 0 {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if st.stored, err = br.stored(b.ctx, s.topic); err != nil {
+			return st, err
+		}
+	}
 	pid := s.cmd.Process.Pid
-	var errs [5]error
+	var errs [4]error
 	st.resident, errs[0] = resident(pid)
 	st.cpu, errs[1] = processorTime(pid)
 	st.brokerCPU, errs[2] = processorTime(br.pid)
 	st.samples, errs[3] = scrape(s.metrics, "go_memstats_mallocs_total", "drain_batch_bytes_sum")
-	st.stored, errs[4] = br.stored(b.ctx, s.topic)
 	if err := errors.Join(errs[:]...); err != nil {
 		return st, fmt.Errorf("read the state of %s: %w", s.name, err)
 	}
