@@ -55,6 +55,9 @@ type Redactor struct {
 	mode  Redaction
 	fwd   FwdRedaction
 	names map[string]struct{}
+	// sizes has bit n of the first letter set where a name of n bytes begins with
+	// it: nearly no other name has to be looked for.
+	sizes [256]uint64
 }
 
 // NewRedactor makes a Redactor; names are added to the list of secret names, in
@@ -69,6 +72,7 @@ func NewRedactor(mode Redaction, fwd FwdRedaction, names []string) *Redactor {
 			}
 			if folded = folded[:min(len(folded), maxName)]; len(folded) > 0 {
 				d.names[string(folded)] = struct{}{}
+				d.sizes[folded[0]] |= 1 << (len(folded) % 64)
 			}
 		}
 	}
@@ -198,6 +202,9 @@ func (f *finder) name(i int) (value int, listed bool) {
 // isUsualSecret is isSecret for a name of usual bytes that is not folded, and is
 // shorter than maxName.
 func (d *Redactor) isUsualSecret(name []byte) bool {
+	if d.sizes[fold(name[0])]&(1<<len(name)) == 0 {
+		return false
+	}
 	var folded [maxName]byte
 	for i, c := range name {
 		folded[i] = fold(c)
@@ -335,6 +342,17 @@ func plain(b []byte) bool { return nextDelimiter(b, 0) == len(b) }
 // nextDelimiter is the place of the first byte at or after i at which a delimiter
 // may begin, or b's end.
 func nextDelimiter(b []byte, i int) int {
+	for i+8 <= len(b) {
+		stops := pathStops(word(b, i))
+		if stops == 0 {
+			i += 8
+			continue
+		}
+		if i += firstMark(stops); mayDelimit[b[i]] {
+			return i
+		}
+		i++
+	}
 	for i < len(b) && !mayDelimit[b[i]] {
 		i++
 	}

@@ -1,6 +1,9 @@
 package syslog
 
-import "time"
+import (
+	"encoding/binary"
+	"time"
+)
 
 // Times that RFC 5424 can write and JSON's consumers can read: years 0 to 9999.
 var (
@@ -29,6 +32,15 @@ func (p *Parser) time(m *Message, b []byte) int {
 		return 0
 	}
 	t, micros, i := p.seconds+sec, int64(0), 19
+	if len(b) > usualTime && b[19] == '.' && string(b[26:usualTime]) == "+00:00" {
+		if micros, ok := sixDigits(b[20:]); ok {
+			m.Time, m.HasTime = t*1_000_000+micros, t >= minSeconds && t < maxSeconds
+			if !m.HasTime {
+				return 0
+			}
+			return usualTime
+		}
+	}
 	if i < len(b) && b[i] == '.' {
 		scale := int64(100_000)
 		for i++; i < len(b) && isDigit(b[i]); i++ {
@@ -67,6 +79,22 @@ func (p *Parser) time(m *Message, b []byte) int {
 	}
 	m.Time, m.HasTime = t*1_000_000+micros, true
 	return i
+}
+
+// usualTime is the length of a time as Logplex writes it.
+const usualTime = len("2006-01-02T15:04:05.000000+00:00")
+
+// sixDigits reads the number that b begins with, of its first eight bytes the first
+// six.
+func sixDigits(b []byte) (n int64, ok bool) {
+	const mask = 0x0000_ffff_ffff_ffff
+	w := binary.LittleEndian.Uint64(b) & mask
+	d := w ^ 0x3030_3030_3030_3030&mask // '0' to '9' become 0 to 9
+	if (d|(d+0x0606_0606_0606_0606&mask))&0xf0f0_f0f0_f0f0_f0f0 != 0 {
+		return 0, false
+	}
+	d = d*10 + d>>8 // every second byte is a number of two digits
+	return int64(d&0xff*10_000 + d>>16&0xff*100 + d>>32&0xff), true
 }
 
 // readMinute reads `2006-01-02T15:04` into seconds since 1970.
