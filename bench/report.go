@@ -90,6 +90,7 @@ func bars(file string, all []Series) error {
 	chart.Color, chart.LineStyle.Width = plotutil.Color(2), 0
 	p.Add(plotter.NewGrid(), chart)
 	p.NominalX(names...)
+	p.X.Min, p.X.Max, p.Y.Max = -0.5, float64(len(names))-0.5, 1.08*p.Y.Max
 	return p.Save(18*vg.Centimeter, 8*vg.Centimeter, file)
 }
 
@@ -294,7 +295,8 @@ func draw(file, x, y string, points map[float64]*Series, of func(*Run) float64) 
 		return err
 	}
 	p.Add(plotter.NewGrid(), bars)
-	p.Y.Min = 0
+	p.Y.Min, p.Y.Max = 0, 1.08*p.Y.Max
+	p.X.Min, p.X.Max = p.X.Min/1.1, p.X.Max*1.3
 	return p.Save(14*vg.Centimeter, 8*vg.Centimeter, file)
 }
 
