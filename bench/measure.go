@@ -198,7 +198,7 @@ func (b *bench) broker(name string) (*broker, error) {
 // startKafka starts a real one with scripts/kafka, its data in memory where the
 // system has a folder for that: what is measured is not the disk.
 func (b *bench) startKafka(br *broker) error {
-	dir := b.path("kafka")
+	dir := b.path("brokers/kafka")
 	if memory, err := os.MkdirTemp("/dev/shm", "bench-kafka"); err == nil {
 		dir = filepath.Join(memory, "kafka")
 	}
@@ -374,6 +374,9 @@ func (b *bench) run(p Point) (r Run, err error) {
 		return r, err
 	}
 	lines := float64(after.stored - before.stored)
+	if lines == 0 {
+		return r, fmt.Errorf("nothing was stored: %s", s.log)
+	}
 	if lines < float64(sent.lines) {
 		return r, fmt.Errorf("%d lines were answered 200, %.0f are in the topic", sent.lines, lines)
 	}

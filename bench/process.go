@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -21,15 +22,19 @@ import (
 type process struct {
 	name string
 	cmd  *exec.Cmd
-	log  *bytes.Buffer
+	log  *output
 	done chan struct{}
 }
 
 // start starts a process, which ends with ctx at the latest.
 func start(ctx context.Context, name, file string, args, env []string) (*process, error) {
-	p := &process{name: name, log: new(bytes.Buffer), done: make(chan struct{})}
+	p := &process{name: name, log: new(output), done: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, file, args...)
-	p.cmd.Env = append(os.Environ(), env...)
+	// Not what the caller has set for himself, such as GOGC or BATCH_RECORDS.
+	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
+		p.cmd.Env = append(p.cmd.Env, name+"="+os.Getenv(name))
+	}
+	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	p.cmd.WaitDelay = 15 * time.Second
@@ -43,10 +48,33 @@ func start(ctx context.Context, name, file string, args, env []string) (*process
 	return p, nil
 }
 
+// output is what a process says; it can be read while that goes on.
+type output struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
 // stop ends a process and waits for it.
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only where it has ended
-	<-p.done
+	select {
+	case <-p.done:
+	case <-time.After(p.cmd.WaitDelay):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	}
 }
 
 // until waits for ok, for a while.

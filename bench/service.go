@@ -88,6 +88,9 @@ func (s *serviceCommand) Run(ctx context.Context) error {
 		for record := range bytes.Lines(records) {
 			messages = append(messages, kafka.Message{Value: record[:len(record)-1], WriterData: wait})
 		}
+		if len(messages) == 0 {
+			return
+		}
 		wait.left.Store(int32(len(messages)))
 		if err := writer.WriteMessages(r.Context(), messages...); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)

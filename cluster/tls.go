@@ -26,7 +26,7 @@ type Certificates struct {
 func (c Certificates) Any() bool { return c.Trusted != "" || c.Client != "" || c.Key != "" }
 
 // TLS makes the configuration of every connection to the brokers. The errors name
-// the setting that is wrong, and show nothing of its value.
+// the setting that is wrong, and show nothing of a key.
 func (c Certificates) TLS() (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.Trusted != "" {
@@ -56,10 +56,10 @@ func (c Certificates) TLS() (*tls.Config, error) {
 // pemText is a PEM text as bytes. Where a variable could not hold a line's end, it
 // is often written as `\n`.
 func pemText(s string) []byte {
-	if !strings.Contains(s, "\n") {
+	if s = strings.TrimSpace(s); !strings.Contains(s, "\n") {
 		s = strings.ReplaceAll(s, `\n`, "\n")
 	}
-	return []byte(s)
+	return []byte(s + "\n")
 }
 
 // pool reads all certificates of a PEM text.
@@ -67,7 +67,7 @@ func pool(text []byte) (*x509.CertPool, error) {
 	roots, found := x509.NewCertPool(), false
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("a %q in it: only certificates in PEM can be trusted", block.Type)
+			return nil, errors.New("something else than a certificate in it: only certificates in PEM can be trusted")
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {

@@ -89,7 +89,7 @@ func TestTLS_verifiesEveryConnection(t *testing.T) {
 		fails        string // how, empty: not
 	}{
 		{"as on Heroku", Certificates{other.pem + "text between\n" + ours.pem + third.pem, cert, key}, ""},
-		{"in one line", Certificates{strings.ReplaceAll(ours.pem, "\n", `\n`), strings.ReplaceAll(cert, "\n", `\n`), strings.ReplaceAll(key, "\n", `\n`)}, ""},
+		{"in one line", Certificates{strings.ReplaceAll(ours.pem, "\n", `\n`) + "\n", strings.ReplaceAll(cert, "\n", `\n`), strings.ReplaceAll(key, "\n", `\n`)}, ""},
 		{"another authority", Certificates{other.pem + third.pem, cert, key}, "not trusted by KAFKA_TRUSTED_CERT"},
 		{"the system's roots", Certificates{"", cert, key}, "x509"},
 		{"no client certificate", Certificates{Trusted: ours.pem}, "certificate required"},
@@ -132,7 +132,7 @@ func TestTLS_saysWhichSettingIsWrongAndShowsNothingOfIt(t *testing.T) {
 	}{
 		{Certificates{Trusted: loot}, "KAFKA_TRUSTED_CERT: no certificate"},
 		{Certificates{Trusted: broken}, "KAFKA_TRUSTED_CERT: a certificate that cannot be read"},
-		{Certificates{Trusted: a.pem + key}, `KAFKA_TRUSTED_CERT: a "PRIVATE KEY"`},
+		{Certificates{Trusted: a.pem + key}, "KAFKA_TRUSTED_CERT: something else than a certificate"},
 		{Certificates{Client: cert}, "KAFKA_CLIENT_CERT_KEY: not set"},
 		{Certificates{Key: key}, "KAFKA_CLIENT_CERT: not set"},
 		{Certificates{Client: cert, Key: otherKey}, "KAFKA_CLIENT_CERT and KAFKA_CLIENT_CERT_KEY"},

@@ -126,15 +126,16 @@ func (in *intake) free() {
 	in.budget.shrink(0)
 	in.budget, in.paced = budget{}, paced{}
 	in.server, in.request = nil, nil
-	// One large body shall not stay in memory. A desk borrows from the last one.
-	d := in.desk
-	in.desk = nil
-	if cap(in.body)+cap(in.spare) > keep {
-		return
+	// One large body shall not stay in memory.
+	if d := in.desk; d != nil {
+		in.desk = nil
+		d.lines.Forget()
+		if spanSize*cap(d.spans)+d.out.capacity()+d.logs.capacity() <= keep {
+			desks.Put(d)
+		}
 	}
-	intakes.Put(in)
-	if d != nil && spanSize*cap(d.spans)+d.out.capacity()+d.logs.capacity() <= keep {
-		desks.Put(d)
+	if cap(in.body)+cap(in.spare) <= keep {
+		intakes.Put(in)
 	}
 }
 

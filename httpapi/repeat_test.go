@@ -146,6 +146,26 @@ func TestAKnownFrameNeedsNoRoom(t *testing.T) {
 	}
 }
 
+// It may wait for longer than its body was given to come.
+func TestAKnownFrameWithoutRoomWaitsForItsCommit(t *testing.T) {
+	d := open(t, func(s *setup) { s.Hold = 3 * bodyPatience })
+	fault := d.refuseProduce()
+	body := frame(hello)
+	var answers sync.WaitGroup
+	answers.Go(func() { d.want(200, body, frameName) })
+	eventually(t, "the frame is under way", func() bool { return d.metrics()["drain_inflight_bytes"] > 0 })
+	release := d.fill()
+	defer release()
+	began := time.Now()
+	answers.Go(func() { d.want(200, body, frameName) })
+	time.Sleep(bodyPatience + 700*time.Millisecond)
+	fault.Remove()
+	answers.Wait()
+	if took := time.Since(began); took < bodyPatience {
+		t.Errorf("answered after %s: this test proves nothing", took)
+	}
+}
+
 func TestTheLastFramesAreRemembered(t *testing.T) {
 	fs, src := newFrames(), new(source)
 	name := func(i int) (id frameID) { copy(id[:], fmt.Sprintf("%016d", i)); return id }

@@ -45,7 +45,8 @@ func newCodec(number int) *codec {
 func appendZstd() func(dst, src []byte) ([]byte, error) {
 	const window = 64 << 10 // more takes longer, and packs no better
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(window),
-		zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithEncoderCRC(false)) // the batch has one
+		// As many for the senders as for those who pack ahead. The batch has a CRC.
+		zstd.WithEncoderConcurrency(2*runtime.GOMAXPROCS(0)), zstd.WithEncoderCRC(false))
 	if err != nil {
 		panic(fmt.Sprint("make a zstd encoder: ", err)) // the options are at fault
 	}
@@ -68,14 +69,15 @@ func (c *codec) pack(b *batch) {
 	b.tried = true
 	packed, err := c.append(append(b.packed[:0], b.buf[:batchHead]...), b.buf[batchHead:])
 	if err != nil || len(packed) >= len(b.buf) {
-		b.packed = packed[:0]
+		b.packed = nil
 		return
 	}
 	b.packed, b.codec = packed, c.number
 }
 
-// packAhead compresses full batches while the one before them is under way, until
-// ctx ends. The sender compresses those that it comes to first.
+// packAhead compresses the next batch, if it is full, while the one before it is under
+// way, until ctx ends. The sender compresses those that it comes to first. Only the
+// next one: in an outage there are many, and their memory is not the Budget's.
 func (pt *partition) packAhead(ctx context.Context) {
 	for {
 		b := pt.nextToPack()
@@ -88,22 +90,23 @@ func (pt *partition) packAhead(ctx context.Context) {
 			}
 			return
 		}
+		pt.p.packers <- struct{}{}
 		pt.p.codec.pack(b)
+		<-pt.p.packers
 		b.packing.Done()
 	}
 }
 
-// nextToPack is the oldest full batch that is not compressed, nil if there is none.
-// The sender waits for its packing.
+// nextToPack is the next batch if it is full and not compressed, else nil. The sender
+// waits for its packing.
 func (pt *partition) nextToPack() *batch {
 	pt.mu.Lock()
 	defer pt.mu.Unlock()
-	for _, b := range pt.sealed {
-		if !b.claimed {
-			b.claimed = true
-			b.packing.Add(1)
-			return b
-		}
+	if len(pt.sealed) == 0 || pt.sealed[0].claimed {
+		return nil
 	}
-	return nil
+	b := pt.sealed[0]
+	b.claimed = true
+	b.packing.Add(1)
+	return b
 }

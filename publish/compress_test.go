@@ -114,4 +114,8 @@ func TestCompression_ofABatchThatIsTooLarge(t *testing.T) {
 	if s.metric("drain_produce_retries_total", "reason=too_large") == 0 {
 		t.Error("no batch was too large: this test proves nothing")
 	}
+	// What was learnt is of batches before they are compressed.
+	if n := s.MaxRecord(0); n < 60_000 {
+		t.Errorf("records of at most %d bytes now, where five times as many fit", n)
+	}
 }

@@ -128,6 +128,8 @@ func (pt *partition) take() *batch {
 		b, pt.sealed[0] = pt.sealed[0], nil
 		if pt.sealed = pt.sealed[1:]; len(pt.sealed) == 0 {
 			pt.sealed = nil
+		} else if pt.p.codec != nil {
+			signal(pt.full)
 		}
 	case pt.open != nil:
 		b, pt.open = pt.open, nil
@@ -258,6 +260,7 @@ func (pt *partition) leave() bool {
 	heir.sealed = append(heir.sealed, left...)
 	heir.mu.Unlock()
 	heir.signal()
+	signal(heir.full)
 	return true
 }
 
@@ -284,14 +287,14 @@ func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 			pt.putBack(b)
 			return false
 		case v == split && b.records > 1:
-			pt.topic.tooLarge(len(b.wire()), pt.p.cfg.Logger)
+			pt.topic.tooLarge(len(b.buf), pt.p.cfg.Logger)
 			first, second := b.split()
 			pt.p.metrics.retries[reason].Inc()
 			pt.putBack(second)
 			b = first
 			continue
 		case v == split:
-			pt.topic.tooLarge(len(b.wire()), pt.p.cfg.Logger)
+			pt.topic.tooLarge(len(b.buf), pt.p.cfg.Logger)
 			pt.p.refuse(pt, b, err)
 			return true
 		case v == renew:

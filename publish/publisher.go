@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -52,6 +53,7 @@ type Publisher struct {
 	metrics   *metrics
 	producers producers
 	codec     *codec
+	packers   chan struct{} // places for those who compress ahead
 	topics    []*topic
 	slow      chan struct{} // places for slow partitions, see produce
 	silent    chan struct{} // of these, for silent ones
@@ -90,6 +92,7 @@ func New(cfg Config) *Publisher {
 		metrics:   newMetrics(cfg.Registerer),
 		producers: producers{pool: cfg.Pool},
 		codec:     newCodec(cfg.Compression),
+		packers:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		ended:     make(chan struct{}),
 	}
 	for _, name := range cfg.Topics {
@@ -239,8 +242,8 @@ func (p *Publisher) Duplicate(topic, records int) { p.topics[topic].duplicate.Ad
 // minLimit is the least that a topic is believed to take.
 const minLimit = 16 << 10
 
-// tooLarge learns that the topic takes no batch of n bytes, so that the next ones
-// need not be refused first.
+// tooLarge learns that the topic takes no batch of n bytes, before compression, so
+// that the next ones need not be refused first.
 func (t *topic) tooLarge(n int, log *slog.Logger) {
 	most := int64(max(n/2, minLimit))
 	if t.limit.Load() <= most {

@@ -40,6 +40,13 @@ func (c *Converter) Begin(redactor *Redactor, limit int) {
 	c.Express = 0
 }
 
+// Forget lets go of the last line, which c borrows from.
+func (c *Converter) Forget() {
+	c.line, c.Encoder.path = nil, nil
+	clear(c.Record.extra)
+	c.Record.reset(nil)
+}
+
 // Append appends the record of a router line to dst. text is the line, cut says
 // that it lacks the newline which ends it; index, micros and hasTime are
 // Envelope.Append's. What stands behind text, up to its capacity, is read but not

@@ -168,13 +168,13 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	if r.Err != nil {
 		return nil, r.Err
 	}
+	certificates := cluster.Certificates{Trusted: f.KafkaTrustedCert, Client: f.KafkaClientCert, Key: env("KAFKA_CLIENT_CERT_KEY")}
 	if f.KafkaURL != "" {
 		addresses, secure, err := cluster.Addresses(f.KafkaURL)
 		if err != nil {
 			return nil, fmt.Errorf("KAFKA_URL: %w", err)
 		}
 		c.kafka = addresses
-		certificates := cluster.Certificates{Trusted: f.KafkaTrustedCert, Client: f.KafkaClientCert, Key: env("KAFKA_CLIENT_CERT_KEY")}
 		switch {
 		case secure:
 			if c.kafkaTLS, err = certificates.TLS(); err != nil {
@@ -185,6 +185,8 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 		}
 	} else if env("DYNO") != "" {
 		return nil, errors.New("KAFKA_URL: not set: attach Kafka to the app (heroku addons:create heroku-kafka); a dyno has no disk for the embedded broker")
+	} else if certificates.Any() {
+		return nil, errors.New("KAFKA_URL: not set, while certificates for it are: set it to kafka+ssl://host:port,…, or unset them")
 	}
 	if c.dataDir == "" {
 		cache, err := os.UserCacheDir()

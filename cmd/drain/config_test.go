@@ -194,6 +194,7 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 		{vars{"PORT": "99999"}, nil, "PORT", "port number"},
 		{vars{"KAFKA_TOPIC": "x", "KAFKA_PREFIX": "a b"}, nil, "KAFKA_PREFIX", "letters"},
 		{vars{"KAFKA_URL": "h:1", "KAFKA_TRUSTED_CERT": loot}, nil, "KAFKA_URL", "kafka+ssl"},
+		{vars{"KAFKA_CLIENT_CERT": loot}, nil, "KAFKA_URL", "kafka+ssl"},
 		{vars{"KAFKA_URL": "kafka+ssl://h:1", "KAFKA_TRUSTED_CERT": loot}, nil, "KAFKA_TRUSTED_CERT", "PEM"},
 		{vars{"KAFKA_URL": "kafka+ssl://h:1", "KAFKA_CLIENT_CERT_KEY": loot}, nil, "KAFKA_CLIENT_CERT", "both"},
 		{vars{"KAFKA_URL": "kafka+ssl://h:1"}, []string{"--kafka-client-cert-key=" + loot}, "KAFKA_CLIENT_CERT_KEY", "environment"},

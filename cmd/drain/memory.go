@@ -63,7 +63,7 @@ func tend(ctx context.Context) {
 		case <-tick.C:
 		}
 		metrics.Read(heap)
-		if now := garbage(heap[1].Value.Uint64()); fitted && now != percent {
+		if now := garbage(heap[1].Value.Uint64()); fitted && max(now-percent, percent-now) >= 5 {
 			percent = now
 			debug.SetGCPercent(percent)
 		}
