@@ -83,9 +83,11 @@ func ways() map[string]func(line []byte) {
 	}
 	for name, redaction := range map[string]router.Redaction{"listed": router.RedactListed, "all": router.RedactAll, "off": router.RedactOff} {
 		e := router.Encoder{Redactor: router.NewRedactor(redaction, router.FwdTruncate, nil), Limit: 900_000}
-		var lines router.Converter
-		lines.Begin(e.Redactor, e.Limit)
-		ways["Converter "+name] = func(line []byte) { dst = lines.Append(dst[:0], line, false, 0, 0, false) }
+		if name == "listed" {
+			var lines router.Converter
+			lines.Begin(e.Redactor, e.Limit)
+			ways["Converter"] = func(line []byte) { dst = lines.Append(dst[:0], line, false, 0, 0, false) }
+		}
 		ways[name] = func(line []byte) {
 			p.Reset()
 			p.Parse(&r, line, true)
