@@ -13,22 +13,23 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"drain/internal/journal"
 )
 
 // process is one that was started for a measurement.
 type process struct {
 	name string
 	cmd  *exec.Cmd
-	log  *output
+	log  *journal.Journal
 	done chan struct{}
 }
 
 // start starts a process, which ends with ctx at the latest.
 func start(ctx context.Context, name, file string, args, env []string) (*process, error) {
-	p := &process{name: name, log: new(output), done: make(chan struct{})}
+	p := &process{name: name, log: new(journal.Journal), done: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, file, args...)
 	// Not what the caller has set for himself, such as GOGC or BATCH_RECORDS.
 	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
@@ -46,24 +47,6 @@ func start(ctx context.Context, name, file string, args, env []string) (*process
 		close(p.done)
 	}()
 	return p, nil
-}
-
-// output is what a process says; it can be read while that goes on.
-type output struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
 
 // stop ends a process and waits for it.

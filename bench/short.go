@@ -16,6 +16,7 @@ const (
 	mostOfIdiomatic     = 0.20 // processor time a line, whole service
 	mostOfWriter        = 0.65
 	leastPacked         = 4.5 // bytes to Kafka with zstd, as few
+	mostAllocations     = 30  // a request
 )
 
 // short compares drain with the references for some seconds.
@@ -49,6 +50,8 @@ func (b *bench) short() error {
 	bytes := func(i int) float64 { return median(all[i].Runs, func(r *Run) float64 { return r.SentBytes }) }
 	check("processor time a line, of the Writer and idiomatic reading", cpu(0)/cpu(2), mostOfIdiomatic, cpu(0)/cpu(2) <= mostOfIdiomatic)
 	check("processor time a line, of the Writer alone", cpu(0)/cpu(1), mostOfWriter, cpu(0)/cpu(1) <= mostOfWriter)
+	requests := 100 * median(all[0].Runs, func(r *Run) float64 { return r.Allocations })
+	check("allocations a request of 100 lines", requests, mostAllocations, requests <= mostAllocations)
 	check("zstd: times fewer bytes to Kafka", bytes(0)/bytes(3), leastPacked, bytes(0)/bytes(3) >= leastPacked)
 	return errors.Join(failed...)
 }

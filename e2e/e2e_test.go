@@ -14,12 +14,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"drain/internal/journal"
 )
 
 var (
@@ -88,22 +89,8 @@ type service struct {
 	url, admin string
 	broker     string // of the embedded broker
 
-	mu     sync.Mutex // guards the following
-	stderr bytes.Buffer
-	ended  chan error
-}
-
-// Write takes drain's log.
-func (s *service) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stderr.Write(b)
-}
-
-func (s *service) log() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stderr.String()
+	journal.Journal // of drain's log
+	ended           chan error
 }
 
 // startDrain starts drain with settings (`NAME=value`) on free ports, and waits
@@ -126,14 +113,14 @@ func startDrainBy(t *testing.T, cmd *exec.Cmd, settings ...string) *service {
 	t.Cleanup(func() {
 		_ = s.cmd.Process.Kill() // it may have ended
 		if t.Failed() {
-			t.Logf("drain's log:\n%s", s.log())
+			t.Logf("drain's log:\n%s", s.String())
 		}
 	})
 	field := func(name string) string {
 		return eventually(t, "drain to say where it listens", func() (string, error) {
-			m := regexp.MustCompile(`msg="drain listens".* ` + name + `=(\S+)`).FindStringSubmatch(s.log())
+			m := regexp.MustCompile(`msg="drain listens".* ` + name + `=(\S+)`).FindStringSubmatch(s.String())
 			if m == nil {
-				return "", fmt.Errorf("its log: %s", s.log())
+				return "", fmt.Errorf("its log: %s", s.String())
 			}
 			return m[1], nil
 		})

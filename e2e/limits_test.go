@@ -304,8 +304,8 @@ func TestStopWithoutKafka_isBounded(t *testing.T) {
 				status := s.stop() // once more
 				took := time.Since(began)
 				sending.Wait()
-				if took > 15*time.Second || status != 1 || !strings.Contains(s.log(), "records were not committed and are lost") {
-					t.Errorf("run %d: stopped after %s with status %d\n%s", i, took, status, s.log())
+				if took > 15*time.Second || status != 1 || !strings.Contains(s.String(), "records were not committed and are lost") {
+					t.Errorf("run %d: stopped after %s with status %d\n%s", i, took, status, s.String())
 				}
 			}
 		})

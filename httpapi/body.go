@@ -163,9 +163,6 @@ func (in *intake) readBody(w http.ResponseWriter, r *http.Request, maxBody int) 
 	if err != nil {
 		return err
 	}
-	// Nothing more is to come, and a deadline that passes while the request
-	// waits for its commit would end it.
-	readUntil(w, time.Time{})
 	_ = r.Body.Close() // or net/http looks once more whether it has ended
 	if gzipped(in.body) {
 		return in.inflate(maxBody * inflateFactor)
@@ -173,7 +170,8 @@ func (in *intake) readBody(w http.ResponseWriter, r *http.Request, maxBody int) 
 	return nil
 }
 
-// readUntil sets the connection's read deadline; the zero time is none. It is
+// readUntil sets the connection's read deadline, which net/http takes off when the
+// body has ended. It is
 // http.ResponseController's, which costs an allocation.
 func readUntil(w http.ResponseWriter, deadline time.Time) {
 	if c, ok := w.(interface{ SetReadDeadline(time.Time) error }); ok {

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"drain/internal/journal"
 )
 
 func basic(user, password string) string {
@@ -139,12 +141,12 @@ type watched struct {
 	t    *testing.T
 	path string
 	hup  chan os.Signal
-	log  *syncBuffer
+	log  *journal.Journal
 	reg  *prometheus.Registry
 }
 
 func watch(t *testing.T, fixed, text string) *watched {
-	w := &watched{t: t, path: filepath.Join(t.TempDir(), "secrets"), hup: make(chan os.Signal), log: new(syncBuffer), reg: prometheus.NewRegistry()}
+	w := &watched{t: t, path: filepath.Join(t.TempDir(), "secrets"), hup: make(chan os.Signal), log: new(journal.Journal), reg: prometheus.NewRegistry()}
 	w.write(text)
 	var err error
 	w.Credentials, err = NewCredentials(fixed, w.path, slog.New(slog.NewTextHandler(w.log, nil)), w.reg)

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -26,6 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"drain/cluster"
+	"drain/internal/journal"
 	"drain/pool"
 	"drain/publish"
 	"drain/router"
@@ -88,7 +88,7 @@ type door struct {
 	publisher *publish.Publisher
 	budget    *publish.Budget
 	reg       *prometheus.Registry
-	logged    *syncBuffer
+	logged    *journal.Journal
 }
 
 // open opens a door and shuts it when t ends; then nothing may be held any more,
@@ -102,7 +102,7 @@ func open(t testing.TB, change ...func(*setup)) *door {
 	for _, c := range change {
 		c(&s)
 	}
-	d := &door{t: t, reg: prometheus.NewRegistry(), budget: publish.NewBudget(s.inflight), logged: new(syncBuffer)}
+	d := &door{t: t, reg: prometheus.NewRegistry(), budget: publish.NewBudget(s.inflight), logged: new(journal.Journal)}
 	log := slog.New(slog.NewTextHandler(d.logged, nil))
 	topics := []string{routerTopic}
 	if s.Logs {
@@ -392,24 +392,6 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// syncBuffer is a log that can be read while it is written.
-type syncBuffer struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // Messages as Logplex writes them; a message without its newline is a piece of a

@@ -146,7 +146,8 @@ func TestAKnownFrameNeedsNoRoom(t *testing.T) {
 	}
 }
 
-// It may wait for longer than its body was given to come.
+// It may wait for longer than its body was given to come: that deadline has ended with
+// the body.
 func TestAKnownFrameWithoutRoomWaitsForItsCommit(t *testing.T) {
 	d := open(t, func(s *setup) { s.Hold = 3 * bodyPatience })
 	fault := d.refuseProduce()

@@ -269,7 +269,6 @@ func (s *Server) takeKnown(in *intake, r *http.Request, src *source, deadline ti
 	if _, err := io.Copy(io.Discard, io.LimitReader(&in.paced, int64(s.cfg.MaxBody))); err != nil {
 		return frame, errCutOff
 	}
-	readUntil(in.paced.w, time.Time{}) // it would end the request while it waits
 	id, _ := in.identifyByHeaders(r)
 	receipt, was, known := s.frames.find(id)
 	if known == isNew {

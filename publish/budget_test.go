@@ -79,7 +79,7 @@ func TestTooLarge_isSplitAndOnlyWhatNeverFitsIsRefused(t *testing.T) {
 	holds(t, c, 0, append([]string{"before", "first"}, want...)...)
 	s.is(1, "drain_records_total", "result=failed")
 	s.is(24, "drain_records_total", "result=committed")
-	if !s.log.says("Kafka refuses a record for its size") {
+	if !s.log.Says("Kafka refuses a record for its size") {
 		t.Error("the log does not say that a record is lost")
 	}
 	if used := s.cfg.Budget.Used(); used != 0 {

@@ -80,20 +80,22 @@ func (c *codec) pack(b *batch) {
 // next one: in an outage there are many, and their memory is not the Budget's.
 func (pt *partition) packAhead(ctx context.Context) {
 	for {
-		b := pt.nextToPack()
-		if b == nil {
-			select {
-			case <-pt.full:
-				continue
-			case <-pt.retired:
-			case <-ctx.Done():
-			}
+		select {
+		case <-pt.full:
+		case <-pt.retired:
+			return
+		case <-ctx.Done():
 			return
 		}
-		pt.p.packers <- struct{}{}
-		pt.p.codec.pack(b)
+		// A place comes first: the sender waits for a batch that is claimed.
+		if enter(ctx, pt.p.packers) != nil {
+			return
+		}
+		if b := pt.nextToPack(); b != nil {
+			pt.p.codec.pack(b)
+			b.packing.Done()
+		}
 		<-pt.p.packers
-		b.packing.Done()
 	}
 }
 

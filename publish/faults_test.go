@@ -248,7 +248,7 @@ func TestTopicMade_isFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := serve(t, c.ListenAddrs(), options{})
-	s.eventually(noticed, "the missing topic is said", func() bool { return s.log.says("make the topic router") })
+	s.eventually(noticed, "the missing topic is said", func() bool { return s.log.Says("make the topic router") })
 	var missing *TopicError
 	if err := s.Ready(); !errors.As(err, &missing) || missing.Topic != testTopic {
 		t.Errorf("Ready says %v", err)
@@ -271,7 +271,7 @@ func TestTopicMissing_harmsNoOther(t *testing.T) {
 	t.Parallel()
 	c := fake(t)
 	s := serve(t, c.ListenAddrs(), options{topics: []string{testTopic, "missing"}})
-	s.eventually(noticed, "the missing topic is said", func() bool { return s.log.says("make the topic missing") })
+	s.eventually(noticed, "the missing topic is said", func() bool { return s.log.Says("make the topic missing") })
 	s.commits(0, "beside it", hold)
 	if err := s.Ready(); err == nil {
 		t.Error("ready without a topic")

@@ -63,7 +63,7 @@ func TestBrokerThatComesLater_isTakenUp(t *testing.T) {
 	port := freePort(t)
 	s := serve(t, []string{fmt.Sprintf("127.0.0.1:%d", port)}, options{})
 	s.eventually(noticed, "the log says where nobody is", func() bool {
-		return s.log.says(fmt.Sprintf("127.0.0.1:%d", port)) && s.log.says("connection refused")
+		return s.log.Says(fmt.Sprintf("127.0.0.1:%d", port)) && s.log.Says("connection refused")
 	})
 	if err := s.Ready(); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("Ready says %v", err)

@@ -43,7 +43,7 @@ func TestRefusedUntilMended_isKeptAndSaid(t *testing.T) {
 			if err := s.Ready(); err == nil {
 				t.Error("ready meanwhile")
 			}
-			s.eventually(soon, "the log says "+test.says, func() bool { return s.log.says(test.says) })
+			s.eventually(soon, "the log says "+test.says, func() bool { return s.log.Says(test.says) })
 			fault.Remove()
 			s.commits(0, "after", hold)
 			s.eventually(noticed, "ready again", func() bool { return s.Ready() == nil })
@@ -83,7 +83,7 @@ func TestBrokerWithoutProducerIds_isNotWrittenTo(t *testing.T) {
 	s.publish(0, record("kept"))
 	s.eventually(noticed, "it is said", func() bool {
 		err := s.Ready()
-		return err != nil && strings.Contains(err.Error(), "the broker answered -1") && s.log.says("the broker answered -1")
+		return err != nil && strings.Contains(err.Error(), "the broker answered -1") && s.log.Says("the broker answered -1")
 	})
 	holds(t, c, 0)
 }

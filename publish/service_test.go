@@ -1,15 +1,12 @@
 package publish
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"drain/cluster"
+	"drain/internal/journal"
 	"drain/pool"
 )
 
@@ -35,7 +33,7 @@ type service struct {
 	t       testing.TB
 	clients *pool.Pool
 	reg     *prometheus.Registry
-	log     *journal
+	log     *journal.Journal
 	account Account
 }
 
@@ -96,7 +94,7 @@ func serve(t testing.TB, addrs []string, o options) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{t: t, clients: clients, reg: prometheus.NewRegistry(), log: new(journal)}
+	s := &service{t: t, clients: clients, reg: prometheus.NewRegistry(), log: new(journal.Journal)}
 	s.Publisher = New(Config{
 		Topics: o.topics, BatchRecords: o.records, BatchBytes: o.bytes, BatchDelay: o.delay, Compression: o.compression, Stuck: o.stuck,
 		Budget: NewBudget(o.budget), Pool: clients, Registerer: s.reg, Logger: slog.New(slog.NewTextHandler(s.log, nil)),
@@ -260,26 +258,6 @@ func (s *service) eventually(limit time.Duration, what string, ok func() bool) {
 		}
 	}
 }
-
-// journal is a log that can be read while it is written.
-type journal struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.String()
-}
-
-func (j *journal) says(text string) bool { return strings.Contains(j.String(), text) }
 
 // fake starts a cluster, of one broker with a topic of 4 partitions unless opts
 // say otherwise.

@@ -111,10 +111,13 @@ const Slack = 16
 type literal struct {
 	text [16]byte
 	size int
+	low  uint64 // of the value behind it: fromBang, or fromSpace for one in quotes
 }
 
-func newLiteral(s string) *literal {
-	l := &literal{size: len(s)}
+func newLiteral(s string) *literal { return newLiteralOf(s, fromBang) }
+
+func newLiteralOf(s string, low uint64) *literal {
+	l := &literal{size: len(s), low: low}
 	if copy(l.text[:], s) < len(s) {
 		panic("longer than a word: " + s)
 	}
@@ -125,13 +128,13 @@ var (
 	litAtInfo     = newLiteral(`,"at":"info"`)
 	litAt         = newLiteral(`,"at":"`)
 	litCode       = newLiteral(`,"code":"`)
-	litDesc       = newLiteral(`,"desc":"`)
+	litDesc       = newLiteralOf(`,"desc":"`, fromSpace)
 	litSock       = newLiteral(`,"sock":"`)
 	litMethod     = newLiteral(`,"method":"`)
 	litPath       = newLiteral(`,"path":"`)
 	litHost       = newLiteral(`,"host":"`)
 	litRequestID  = newLiteral(`,"request_id":"`)
-	litFwd        = newLiteral(`,"fwd":"`)
+	litFwd        = newLiteralOf(`,"fwd":"`, fromSpace)
 	litDyno       = newLiteral(`,"dyno":"`)
 	litConnect    = newLiteral(`,"connect_ms":`)
 	litService    = newLiteral(`,"service_ms":`)
@@ -177,7 +180,7 @@ func (c *Converter) express(dst, text []byte) (_ []byte, redactions int, ok bool
 		var sock span
 		if starts(in, 0, "sock=") {
 			sock.start = len("sock=")
-			sock.end = tokenEnd(in, sock.start)
+			sock.end = scanEnd(in, sock.start, fromBang)
 			if i = sock.end + 1; in[sock.end] != ' ' {
 				return dst, 0, false
 			}
@@ -190,7 +193,7 @@ func (c *Converter) express(dst, text []byte) (_ []byte, redactions int, ok bool
 			n, i = token(out, in, n, i+len(" code="), litCode)
 		}
 		if starts(in, i, ` desc="`) {
-			n, i = quoted(out, in, n, i+len(` desc="`), litDesc)
+			n, i = token(out, in, n, i+len(` desc="`), litDesc)
 			if in[i] != '"' {
 				return dst, 0, false
 			}
@@ -214,7 +217,7 @@ func (c *Converter) express(dst, text []byte) (_ []byte, redactions int, ok bool
 	n, i = pathBeginning(out, in, n, i)
 	if in[i] != '"' {
 		// Something in it may be a secret, or needs care.
-		if i = textEnd(in, i); in[i] != '"' {
+		if i = scanEnd(in, i, fromSpace); in[i] != '"' {
 			return dst, 0, false
 		}
 		path := in[begin:i]
@@ -256,7 +259,7 @@ func (c *Converter) express(dst, text []byte) (_ []byte, redactions int, ok bool
 		return dst, 0, false // with ` host=` behind it, this quote would end the path
 	}
 	begin, mark = i, n
-	n, i = quoted(out, in, n, i, litFwd)
+	n, i = token(out, in, n, i, litFwd)
 	if c.Encoder.Redactor.fwd != FwdKeep && i > begin {
 		out = c.Encoder.Redactor.appendFwd(out[:put(out, mark, litFwd)], in[begin:i])
 		if n = len(out); n == mark+litFwd.size {
@@ -295,7 +298,7 @@ func (c *Converter) express(dst, text []byte) (_ []byte, redactions int, ok bool
 	var version span
 	if startsLong(in, i, " tls_ver", "sion=") {
 		version.start = i + len(" tls_version=")
-		i = tokenEnd(in, version.start)
+		i = scanEnd(in, version.start, fromBang)
 		version.end = i
 	}
 	if startsLong(in, i, " protoco", "l=") {
@@ -342,21 +345,23 @@ const ones, highs = 0x0101010101010101, 0x8080808080808080
 // Each of these marks bytes of w by their highest bit: the first mark is right, those
 // behind it may be the borrow of one before.
 
+// Bytes from which on a value may hold them, eight times.
+const (
+	fromSpace = ones * ' ' // in quotes
+	fromBang  = ones * '!' // without
+)
+
+// stopBytes marks what JSON does not take as it is, and what is below low.
+func stopBytes(w, low uint64) uint64 {
+	quote := w ^ ones*'"'
+	slash := w ^ ones*'\\'
+	return (w | (w - low) | (quote - ones) | (slash - ones)) & highs
+}
+
 // dirtyBytes marks what JSON does not take as it is.
-func dirtyBytes(w uint64) uint64 {
-	quote := w ^ ones*'"'
-	slash := w ^ ones*'\\'
-	return (w | (w - ones*' ') | (quote - ones) | (slash - ones)) & highs
-}
+func dirtyBytes(w uint64) uint64 { return stopBytes(w, fromSpace) }
 
-// tokenStops marks the same and spaces.
-func tokenStops(w uint64) uint64 {
-	quote := w ^ ones*'"'
-	slash := w ^ ones*'\\'
-	return (w | (w - ones*'!') | (quote - ones) | (slash - ones)) & highs
-}
-
-// pathStops marks the same, and what redaction has to look at (mayDelimit): `#%&`
+// pathStops marks that, and what redaction has to look at (mayDelimit): `#%&`
 // with all that is below, `;?`, which differ in one bit.
 func pathStops(w uint64) uint64 {
 	slash := w ^ ones*'\\'
@@ -371,12 +376,12 @@ func firstMark(marks uint64) (at int)   { return bits.TrailingZeros64(marks) >> 
 // token writes key and the value that begins at i, up to a byte that it may not
 // hold; nothing for an empty one.
 func token(out, in []byte, n, i int, key *literal) (int, int) {
-	mark, begin := n, i
+	mark, begin, low := n, i, key.low
 	n = put(out, n, key)
 	for {
 		w := word(in, i)
 		putWord(out, n, w)
-		if stops := tokenStops(w); stops != 0 {
+		if stops := stopBytes(w, low); stops != 0 {
 			k := firstMark(stops)
 			n, i = n+k, i+k
 			break
@@ -390,41 +395,10 @@ func token(out, in []byte, n, i int, key *literal) (int, int) {
 	return n + 1, i
 }
 
-// tokenEnd is where the value that begins at i ends.
-func tokenEnd(in []byte, i int) int {
+// scanEnd is where the value that begins at i ends, which may hold bytes from low on.
+func scanEnd(in []byte, i int, low uint64) int {
 	for {
-		if stops := tokenStops(word(in, i)); stops != 0 {
-			return i + firstMark(stops)
-		}
-		i += 8
-	}
-}
-
-// quoted is token for a value that stands in quotes and may hold spaces.
-func quoted(out, in []byte, n, i int, key *literal) (int, int) {
-	mark, begin := n, i
-	n = put(out, n, key)
-	for {
-		w := word(in, i)
-		putWord(out, n, w)
-		if stops := dirtyBytes(w); stops != 0 {
-			k := firstMark(stops)
-			n, i = n+k, i+k
-			break
-		}
-		n, i = n+8, i+8
-	}
-	if i == begin {
-		return mark, i
-	}
-	out[n] = '"'
-	return n + 1, i
-}
-
-// textEnd is where the text that begins at i ends.
-func textEnd(in []byte, i int) int {
-	for {
-		if stops := dirtyBytes(word(in, i)); stops != 0 {
+		if stops := stopBytes(word(in, i), low); stops != 0 {
 			return i + firstMark(stops)
 		}
 		i += 8

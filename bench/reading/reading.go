@@ -35,8 +35,8 @@ type Way struct {
 
 // Ways are all of them.
 var Ways = []Way{
-	{"drain", "framing, header, line, redaction, record as JSON", func() Converter { return newOurs() }},
-	{"drain, without the express lane", "the same", func() Converter { return newGeneral() }},
+	{"drain", "framing, header, line, redaction, record as JSON", func() Converter { return newOurs(false) }},
+	{"drain, without the express lane", "the same", func() Converter { return newOurs(true) }},
 	{"idiomatic", "the same with go-syslog, go-logfmt and encoding/json", func() Converter { return newIdiomatic() }},
 	{"heroku/x logplex/encoding", "framing and header only (as promtail and Alloy have it)", func() Converter { return new(scanner) }},
 }
@@ -51,15 +51,16 @@ func ByName(name string) (w Way, ok bool) {
 	return w, false
 }
 
-// ours is the way that drain goes.
+// ours is the way that drain goes, with the express lane or without.
 type ours struct {
-	spans  []syslog.Span
-	header syslog.Parser
-	lines  router.Converter
+	general bool
+	spans   []syslog.Span
+	header  syslog.Parser
+	lines   router.Converter
 }
 
-func newOurs() *ours {
-	return &ours{lines: router.Converter{Encoder: router.Encoder{Redactor: router.NewRedactor(router.RedactListed, router.FwdKeep, nil)}}}
+func newOurs(general bool) *ours {
+	return &ours{general: general, lines: router.Converter{Encoder: router.Encoder{Redactor: router.NewRedactor(router.RedactListed, router.FwdKeep, nil)}}}
 }
 
 func (o *ours) Convert(dst, frame []byte) []byte {
@@ -70,7 +71,12 @@ func (o *ours) Convert(dst, frame []byte) []byte {
 	var m syslog.Message
 	for i, span := range o.spans {
 		o.header.Parse(&m, frame, span)
-		dst = c.Append(dst, m.Text, m.Cut, len(o.spans)-i, m.Time, m.HasTime)
+		if o.general {
+			c.Parser.Parse(&c.Record, m.Text, m.Cut)
+			dst = c.Encoder.Append(dst, &c.Envelope, &c.Record, len(o.spans)-i, m.Time, m.HasTime)
+		} else {
+			dst = c.Append(dst, m.Text, m.Cut, len(o.spans)-i, m.Time, m.HasTime)
+		}
 		dst = append(dst, '\n')
 	}
 	return dst
@@ -80,29 +86,6 @@ var (
 	drainToken = []byte("d.fc6b856b-3332-4546-93de-7d0ee272c3bd")
 	frameID    = []byte("d.fc6b856b-3332-4546-93de-7d0ee272c3bd-09C557EAFCFB6CF2740EE62F62971098")
 )
-
-// general is ours without the express lane.
-type general struct {
-	ours
-	record router.Record
-}
-
-func newGeneral() *general { return &general{ours: *newOurs()} }
-
-func (o *general) Convert(dst, frame []byte) []byte {
-	c := &o.lines
-	c.Parser.Reset()
-	c.Envelope.Reset(frameID, drainToken, []byte("shop"))
-	o.spans = syslog.Split(o.spans[:0], frame)
-	var m syslog.Message
-	for i, span := range o.spans {
-		o.header.Parse(&m, frame, span)
-		c.Parser.Parse(&o.record, m.Text, m.Cut)
-		dst = c.Encoder.Append(dst, &c.Envelope, &o.record, len(o.spans)-i, m.Time, m.HasTime)
-		dst = append(dst, '\n')
-	}
-	return dst
-}
 
 // idiomatic does the same with well-known libraries, as one would write it
 // first. It is no match in forged, cut or unquoted lines.

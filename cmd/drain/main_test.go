@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
+	"drain/internal/journal"
 	"drain/settings"
 )
 
@@ -39,33 +38,15 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// output is what a program writes while a test reads it.
-type output struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
 // program is drain, running in this process.
 type program struct {
 	t                    *testing.T
 	ingest, admin, kafka string
 	stop                 context.CancelFunc
 	ended                chan struct{}
-	err                  error   // once it has ended
-	out                  *output // its log
-	hints                *output
+	err                  error            // once it has ended
+	out                  *journal.Journal // its log
+	hints                *journal.Journal
 	hup                  chan os.Signal
 }
 
@@ -86,7 +67,7 @@ func (s vars) with(names ...string) vars {
 // start runs drain until it listens, or has ended.
 func start(t *testing.T, env vars, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, ended: make(chan struct{}), out: new(output), hints: new(output), hup: make(chan os.Signal)}
+	p := &program{t: t, ended: make(chan struct{}), out: new(journal.Journal), hints: new(journal.Journal), hup: make(chan os.Signal)}
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	go func() {
@@ -410,7 +391,7 @@ func TestAFolderThatCannotBeUsed(t *testing.T) {
 func TestAStopBeforeTheStartIsAStop(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := run(ctx, nil, environ{ports(t).lookup, io.Discard, new(output), nil}); err != nil {
+	if err := run(ctx, nil, environ{ports(t).lookup, io.Discard, new(journal.Journal), nil}); err != nil {
 		t.Error(err)
 	}
 }

@@ -26,8 +26,7 @@ func limitMemory(maxInflight int64) {
 
 // Garbage is collected when there is mostGarbage per cent of what is in use, or
 // enoughGarbage bytes, but not under leastGarbage per cent. There is little of it: Go's
-// 100 % would save 1 to 2 % of the processor for a tenth more memory at 64 connections,
-// a third more at 2,000.
+// 100 % would save 1 to 2 % of the processor and take a fifth more memory.
 const (
 	mostGarbage   = 50
 	leastGarbage  = 20

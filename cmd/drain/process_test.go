@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"drain/embedded"
+	"drain/internal/journal"
 )
 
 // binary is drain as it is installed, built once.
@@ -45,13 +46,13 @@ func build(t *testing.T) (path string) {
 type process struct {
 	*exec.Cmd
 	ingest string
-	out    *output
+	out    *journal.Journal
 	ended  chan error
 }
 
 func spawn(t *testing.T, env vars) *process {
 	t.Helper()
-	p := &process{Cmd: exec.Command(build(t)), out: new(output), ended: make(chan error, 1)}
+	p := &process{Cmd: exec.Command(build(t)), out: new(journal.Journal), ended: make(chan error, 1)}
 	for name, value := range env {
 		p.Env = append(p.Env, name+"="+value)
 	}
