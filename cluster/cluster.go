@@ -84,6 +84,10 @@ type Config struct {
 	Topics []string
 	// TLS is how connections are secured, nil for not.
 	TLS *tls.Config
+	// SASL is how to log in, nil for not.
+	SASL *SASL
+	// Prefix is put before the names of topics and groups, as it stands.
+	Prefix string
 }
 
 // ConnectTimeout bounds one connection with its handshakes. It is short because
@@ -96,14 +100,15 @@ func (c *Config) Addr() net.Addr { return kafka.TCP(c.Addresses...) }
 // Transport makes a transport of one client. It asks for metadata twice a second
 // on average, so that a leader that moved is found soon.
 func (c *Config) Transport() *kafka.Transport {
-	dialer := &net.Dialer{Timeout: ConnectTimeout}
 	return &kafka.Transport{
-		Dial:           dialer.DialContext,
+		Dial:           c.dial,
 		DialTimeout:    ConnectTimeout,
 		IdleTimeout:    5 * time.Minute,
 		MetadataTTL:    time.Second,
 		MetadataTopics: c.Topics,
-		ClientID:       "drain",
-		TLS:            c.TLS,
+		ClientID:       clientID,
 	}
 }
+
+// clientID is what brokers know drain by, in their logs and quotas.
+const clientID = "drain"

@@ -20,6 +20,8 @@ type Certificates struct {
 	// Client and Key are what drain shows of itself: the certificate, with those
 	// between it and its root behind it, and the private key.
 	Client, Key string
+	// Addon is Heroku's attachment whose they are, for the errors; empty for none.
+	Addon string
 }
 
 // Any tells whether one of them is set.
@@ -28,11 +30,12 @@ func (c Certificates) Any() bool { return c.Trusted != "" || c.Client != "" || c
 // TLS makes the configuration of every connection to the brokers. The errors name
 // the setting that is wrong, and show nothing of a key.
 func (c Certificates) TLS() (*tls.Config, error) {
+	trusted, client, key := variable(c.Addon, "KAFKA_TRUSTED_CERT"), variable(c.Addon, "KAFKA_CLIENT_CERT"), variable(c.Addon, "KAFKA_CLIENT_CERT_KEY")
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.Trusted != "" {
 		roots, err := pool(pemText(c.Trusted))
 		if err != nil {
-			return nil, fmt.Errorf("KAFKA_TRUSTED_CERT: %w", err)
+			return nil, fmt.Errorf("%s: %w", trusted, err)
 		}
 		cfg.InsecureSkipVerify = true // of the name; the chain is verified here
 		cfg.VerifyConnection = func(state tls.ConnectionState) error { return verify(roots, state) }
@@ -41,13 +44,13 @@ func (c Certificates) TLS() (*tls.Config, error) {
 	case c.Client == "" && c.Key == "":
 		return cfg, nil
 	case c.Key == "":
-		return nil, errors.New("KAFKA_CLIENT_CERT_KEY: not set, while KAFKA_CLIENT_CERT is: set both or neither")
+		return nil, fmt.Errorf("%s: not set, while %s is: set both or neither", key, client)
 	case c.Client == "":
-		return nil, errors.New("KAFKA_CLIENT_CERT: not set, while KAFKA_CLIENT_CERT_KEY is: set both or neither")
+		return nil, fmt.Errorf("%s: not set, while %s is: set both or neither", client, key)
 	}
 	pair, err := tls.X509KeyPair(pemText(c.Client), pemText(c.Key))
 	if err != nil {
-		return nil, fmt.Errorf("KAFKA_CLIENT_CERT and KAFKA_CLIENT_CERT_KEY: no certificate in PEM and the private key that belongs to it: %w", err)
+		return nil, fmt.Errorf("%s and %s: no certificate in PEM and the private key that belongs to it: %w", client, key, err)
 	}
 	cfg.Certificates = []tls.Certificate{pair}
 	return cfg, nil
@@ -82,6 +85,9 @@ func pool(text []byte) (*x509.CertPool, error) {
 	return roots, nil
 }
 
+// errTrusted says that it was KAFKA_TRUSTED_CERT that a chain did not end in.
+var errTrusted = errors.New("the broker's certificate is not trusted by KAFKA_TRUSTED_CERT")
+
 // verify checks a broker's chain, on every connection, but not its name.
 func verify(roots *x509.CertPool, state tls.ConnectionState) error {
 	between := x509.NewCertPool()
@@ -89,7 +95,7 @@ func verify(roots *x509.CertPool, state tls.ConnectionState) error {
 		between.AddCert(cert)
 	}
 	if _, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between}); err != nil {
-		return fmt.Errorf("the broker's certificate is not trusted by KAFKA_TRUSTED_CERT: %w", err)
+		return fmt.Errorf("%w: %w", errTrusted, err)
 	}
 	return nil
 }

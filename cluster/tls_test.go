@@ -88,13 +88,13 @@ func TestTLS_verifiesEveryConnection(t *testing.T) {
 		certificates Certificates
 		fails        string // how, empty: not
 	}{
-		{"as on Heroku", Certificates{other.pem + "text between\n" + ours.pem + third.pem, cert, key}, ""},
-		{"in one line", Certificates{strings.ReplaceAll(ours.pem, "\n", `\n`) + "\n", strings.ReplaceAll(cert, "\n", `\n`), strings.ReplaceAll(key, "\n", `\n`)}, ""},
-		{"another authority", Certificates{other.pem + third.pem, cert, key}, "not trusted by KAFKA_TRUSTED_CERT"},
-		{"the system's roots", Certificates{"", cert, key}, "x509"},
-		{"no client certificate", Certificates{Trusted: ours.pem}, "certificate required"},
-		{"an expired client certificate", Certificates{ours.pem, expired, expiredKey}, "expired certificate"},
-		{"an unknown client certificate", Certificates{ours.pem, alien, alienKey}, "tls"},
+		{"as on Heroku", Certificates{Trusted: other.pem + "text between\n" + ours.pem + third.pem, Client: cert, Key: key}, ""},
+		{"in one line", Certificates{Trusted: strings.ReplaceAll(ours.pem, "\n", `\n`) + "\n", Client: strings.ReplaceAll(cert, "\n", `\n`), Key: strings.ReplaceAll(key, "\n", `\n`)}, ""},
+		{"another authority", Certificates{Trusted: other.pem + third.pem, Client: cert, Key: key}, "not trusted by KAFKA_TRUSTED_CERT"},
+		{"the system's roots", Certificates{Client: cert, Key: key}, "set KAFKA_TRUSTED_CERT"},
+		{"no client certificate", Certificates{Trusted: ours.pem}, "set KAFKA_CLIENT_CERT and KAFKA_CLIENT_CERT_KEY"},
+		{"an expired client certificate", Certificates{Trusted: ours.pem, Client: expired, Key: expiredKey}, "KAFKA_CLIENT_CERT expired on 20"},
+		{"an unknown client certificate", Certificates{Trusted: ours.pem, Client: alien, Key: alienKey}, "KAFKA_CLIENT_CERT may be another cluster's"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg, err := test.certificates.TLS()

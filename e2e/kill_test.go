@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"drain/cluster"
 	"drain/logplex"
 )
 
@@ -40,7 +41,7 @@ func betraysNothing(t *testing.T, topic *logplex.Topic, report *logplex.Report) 
 func TestKill_betraysNothing(t *testing.T) {
 	topicName := makeTopic(t, 8)
 	settings := []string{"KAFKA_URL=" + kafkaURL, "KAFKA_TOPIC=" + topicName, "LISTEN=127.0.0.1:" + freePort(t)}
-	topic, err := logplex.OpenTopic(t.Context(), strings.Split(strings.TrimPrefix(kafkaURL, "kafka://"), ","), topicName)
+	topic, err := logplex.OpenTopic(t.Context(), &cluster.Config{Addresses: strings.Split(strings.TrimPrefix(kafkaURL, "kafka://"), ",")}, topicName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +83,7 @@ func threeNodes(t *testing.T) (url, dir string) {
 // The leaders of a real Kafka of three nodes die under load, and come back.
 func TestKillLeader_betraysNothing(t *testing.T) {
 	url, dir := threeNodes(t)
-	topic, err := logplex.OpenTopic(t.Context(), strings.Split(strings.TrimPrefix(url, "kafka://"), ","), "router")
+	topic, err := logplex.OpenTopic(t.Context(), &cluster.Config{Addresses: strings.Split(strings.TrimPrefix(url, "kafka://"), ",")}, "router")
 	if err != nil {
 		t.Fatal(err)
 	}

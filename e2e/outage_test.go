@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"drain/cluster"
 	"drain/embedded"
 	"drain/logplex"
 )
@@ -164,7 +165,7 @@ func startLoad(t *testing.T, url, brokers string, rates []float64, d time.Durati
 	l := &load{rates: rates}
 	for _, rate := range rates {
 		seeds++
-		topic, err := logplex.OpenTopic(t.Context(), strings.Split(strings.TrimPrefix(brokers, "kafka://"), ","), "router")
+		topic, err := logplex.OpenTopic(t.Context(), &cluster.Config{Addresses: strings.Split(strings.TrimPrefix(brokers, "kafka://"), ",")}, "router")
 		if err != nil {
 			t.Fatal(err)
 		}

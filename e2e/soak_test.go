@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"drain/cluster"
 	"drain/logplex"
 )
 
@@ -24,7 +25,7 @@ var minutes = flag.Float64("minutes", 0.75, "how long the soak goes on")
 func TestSoak_accountsForEveryLine(t *testing.T) {
 	url, dir := threeNodes(t)
 	brokers := strings.Split(strings.TrimPrefix(url, "kafka://"), ",")
-	topic, err := logplex.OpenTopic(t.Context(), brokers, "router")
+	topic, err := logplex.OpenTopic(t.Context(), &cluster.Config{Addresses: brokers}, "router")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"drain/cluster"
+	"drain/cluster/franz"
 )
 
 // Topic is where the lines' records should arrive. It is read with a client that
@@ -22,9 +25,9 @@ type Topic struct {
 }
 
 // OpenTopic notes where the topic ends: what is sent from now on stands behind.
-func OpenTopic(ctx context.Context, brokers []string, name string) (*Topic, error) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ClientID("logplex"),
-		kgo.FetchMaxWait(250*time.Millisecond), kgo.MetadataMinAge(100*time.Millisecond), kgo.ConsumeResetOffset(kgo.NoResetOffset()))
+func OpenTopic(ctx context.Context, at *cluster.Config, name string) (*Topic, error) {
+	client, err := kgo.NewClient(append(franz.Options(at), kgo.ClientID("logplex"),
+		kgo.FetchMaxWait(250*time.Millisecond), kgo.MetadataMinAge(100*time.Millisecond), kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
 	if err != nil {
 		return nil, fmt.Errorf("open topic %s: %w", name, err)
 	}

@@ -20,6 +20,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"drain/cluster"
+
 	"drain/router"
 	"drain/syslog"
 )
@@ -323,7 +325,7 @@ func TestTheAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	topic, err := OpenTopic(t.Context(), c.ListenAddrs(), "router")
+	topic, err := OpenTopic(t.Context(), &cluster.Config{Addresses: c.ListenAddrs()}, "router")
 	if err != nil {
 		t.Fatal(err)
 	}

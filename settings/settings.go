@@ -50,12 +50,22 @@ type Command struct {
 	Secrets []string
 	// Emptied are the settings that an empty variable sets, too.
 	Emptied []string
+	// Variable is the environment variable that a setting is read from, where it is
+	// not always that of the same name; value gives another setting's.
+	Variable func(setting string, value func(setting string) string) string
 }
 
 // Parse reads args and the environment into flags, a pointer to a struct in kong's
 // form. getenv is os.LookupEnv, or a test's; stdout is for --help. The error is
 // ErrHelp or a UsageError.
 func (c *Command) Parse(flags any, args []string, getenv func(string) (string, bool), stdout io.Writer) error {
+	_, err := c.ParseCommand(flags, args, getenv, stdout)
+	return err
+}
+
+// ParseCommand is Parse for a command that has some of its own (`topic info`), and tells
+// which one it is to do.
+func (c *Command) ParseCommand(flags any, args []string, getenv func(string) (string, bool), stdout io.Writer) (chosen string, err error) {
 	helped := false
 	parser, err := kong.New(flags,
 		kong.Name(c.Name), kong.Description(c.Description), kong.Writers(stdout, stdout),
@@ -70,16 +80,19 @@ func (c *Command) Parse(flags any, args []string, getenv func(string) (string, b
 		}),
 	)
 	if err != nil {
-		return err
+		return "", err
 	}
-	_, err = parser.Parse(args)
+	found, err := parser.Parse(args)
 	switch {
 	case helped:
-		return ErrHelp
+		return "", ErrHelp
 	case err != nil:
-		return UsageError{errors.New(c.explain(args, err.Error()))}
+		return "", UsageError{errors.New(c.explain(args, err.Error()))}
 	}
-	return nil
+	if selected := found.Selected(); selected != nil {
+		chosen = selected.Name
+	}
+	return chosen, nil
 }
 
 // explain makes one line of what the flags are refused for. It shows no argument
@@ -106,14 +119,34 @@ func (c *Command) explain(args []string, text string) string {
 // environment resolves a flag from the variable of the same name. An empty
 // variable is none, but for those that it sets.
 func (c *Command) environment(getenv func(string) (string, bool)) kong.Resolver {
-	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		name := strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+	return kong.ResolverFunc(func(found *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		name := variable(flag)
+		if c.Variable != nil {
+			name = c.Variable(name, func(setting string) string { return given(found, setting, getenv) })
+		}
 		value, ok := getenv(name)
 		if flag.Name == "help" || !ok || value == "" && !slices.Contains(c.Emptied, name) {
 			return nil, nil
 		}
 		return value, nil
 	})
+}
+
+func variable(flag *kong.Flag) string {
+	return strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+}
+
+// given is a setting's text: the flag's, where there is one, or the variable's.
+func given(found *kong.Context, setting string, getenv func(string) (string, bool)) string {
+	for _, part := range found.Path {
+		if part.Flag != nil && variable(part.Flag) == setting {
+			if text, ok := found.FlagValue(part.Flag).(string); ok {
+				return text
+			}
+		}
+	}
+	text, _ := getenv(setting)
+	return text
 }
 
 // Reader reads values and keeps the first error, which names the setting and says

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -26,34 +25,32 @@ type flags struct {
 	Listen           *string `help:"Address of the ingest listener. PORT means :PORT and wins over the default, not over LISTEN. (default 127.0.0.1:8080)"`
 	DrainSecretsFile string  `help:"File with a list as in DRAIN_SECRETS, read again when it changes and on SIGHUP."`
 	AllowAnonymous   bool    `help:"Take requests from everywhere without any secret."`
-	KafkaURL         string  `name:"kafka-url" help:"kafka://host:port,…, kafka+ssl://host:port,… or host:port,…; without it drain starts an embedded broker."`
-	KafkaTrustedCert string  `help:"PEM text of the certificates that the brokers' must come from; their names are then not looked at."`
-	KafkaClientCert  string  `help:"PEM text of the certificate that drain shows to the brokers."`
-	KafkaPrefix      string  `help:"Put before every topic name, as it stands."`
-	KafkaTopic       string  `default:"router" help:"Topic of the router records."`
-	LogsTopic        string  `help:"Topic for every other line; without it they are counted and left out."`
-	KafkaKey         string  `default:"none" help:"Record key: none, drain, app, host, path, dyno or request_id."`
-	KafkaCompression string  `default:"none" help:"Of batches: none, gzip, snappy, lz4 or zstd."`
-	BatchRecords     string  `default:"3000" help:"A batch is sent at this many records."`
-	BatchBytes       string  `default:"950KB" help:"A batch is sent at this size."`
-	BatchDelay       string  `default:"5ms" help:"A batch is sent when its first record is this old, as soon as the one before it is done; at once when its partition has nothing under way."`
-	PoolSize         string  `help:"Most produce requests under way. (default 4 per broker)"`
-	Ack              string  `name:"ack" default:"committed" help:"committed: 200 when Kafka has every record; queued: 200 as soon as they are in memory."`
-	Hold             string  `default:"4200ms" help:"Longest time a request is held for room and for the commit before 503."`
-	MaxBody          string  `default:"4MiB" help:"Largest body, as sent; inflated at most four times this."`
-	MaxInflight      string  `default:"64MiB" help:"Bytes of requests held at once."`
-	Redact           string  `default:"listed" help:"Query values taken out of paths: off, listed or all."`
-	RedactNames      string  `help:"Names added to the list of REDACT=listed, separated by commas or spaces."`
-	RedactFwd        string  `default:"off" help:"Client addresses: off (kept), truncate (/24, /48) or drop."`
-	DataDir          string  `help:"Folder of the embedded broker. (default: drain in the user's cache folder)"`
-	BrokerListen     string  `default:"127.0.0.1:9092" help:"Address of the embedded broker."`
-	AdminListen      string  `default:"127.0.0.1:8081" help:"Address of /metrics, /healthz and /readyz; empty turns it off."`
-	Pprof            bool    `help:"Serve profiles on the admin listener too."`
-	LogLevel         string  `default:"info" help:"Own log: debug, info, warn or error."`
-	LogFormat        string  `help:"Own log: text, logfmt or json. (default: text on a terminal, else logfmt)"`
+	cluster.Flags
+	KafkaTopic       string `default:"router" help:"Topic of the router records."`
+	LogsTopic        string `help:"Topic for every other line; without it they are counted and left out."`
+	KafkaKey         string `default:"none" help:"Record key: none, drain, app, host, path, dyno or request_id."`
+	KafkaCompression string `default:"none" help:"Of batches: none, gzip, snappy, lz4 or zstd."`
+	BatchRecords     string `default:"3000" help:"A batch is sent at this many records."`
+	BatchBytes       string `default:"950KB" help:"A batch is sent at this size."`
+	BatchDelay       string `default:"5ms" help:"A batch is sent when its first record is this old, as soon as the one before it is done; at once when its partition has nothing under way."`
+	PoolSize         string `help:"Most produce requests under way. (default 4 per broker)"`
+	Ack              string `name:"ack" default:"committed" help:"committed: 200 when Kafka has every record; queued: 200 as soon as they are in memory."`
+	Hold             string `default:"4200ms" help:"Longest time a request is held for room and for the commit before 503."`
+	MaxBody          string `default:"4MiB" help:"Largest body, as sent; inflated at most four times this."`
+	MaxInflight      string `default:"64MiB" help:"Bytes of requests held at once."`
+	Redact           string `default:"listed" help:"Query values taken out of paths: off, listed or all."`
+	RedactNames      string `help:"Names added to the list of REDACT=listed, separated by commas or spaces."`
+	RedactFwd        string `default:"off" help:"Client addresses: off (kept), truncate (/24, /48) or drop."`
+	DataDir          string `help:"Folder of the embedded broker. (default: drain in the user's cache folder)"`
+	BrokerListen     string `default:"127.0.0.1:9092" help:"Address of the embedded broker."`
+	AdminListen      string `default:"127.0.0.1:8081" help:"Address of /metrics, /healthz and /readyz; empty turns it off."`
+	Pprof            bool   `help:"Serve profiles on the admin listener too."`
+	LogLevel         string `default:"info" help:"Own log: debug, info, warn or error."`
+	LogFormat        string `help:"Own log: text, logfmt or json. (default: text on a terminal, else logfmt)"`
 }
 
 const description = `Takes Heroku log drains over HTTP, parses the router's lines and publishes them into a Kafka topic.
+Without KAFKA_URL it brings a broker of its own.
 
 Every setting is a flag and an environment variable of the same name (--kafka-topic, KAFKA_TOPIC); the flag wins.
 Sizes are written like 64MiB, durations like 5ms. Secrets come from the environment only:
@@ -62,6 +59,8 @@ Sizes are written like 64MiB, durations like 5ms. Secrets come from the environm
                    of at least 16 characters; all are live at once
   KAFKA_CLIENT_CERT_KEY
                    PEM text of the private key of KAFKA_CLIENT_CERT
+  KAFKA_SASL_PASSWORD
+                   password of KAFKA_SASL_USERNAME
   METRICS_TOKEN    with it the ingest listener serves /metrics too, to "Authorization: Bearer TOKEN"`
 
 // config is the settings as drain uses them.
@@ -70,9 +69,8 @@ type config struct {
 	secrets             string
 	secretsFile         string
 	metricsToken        string
-	kafka               []string    // addresses; none: the embedded broker
-	kafkaTLS            *tls.Config // nil: without
-	topic, logsTopic    string      // with the prefix; logsTopic may be empty
+	kafka               *cluster.Config // without addresses: the embedded broker
+	topic, logsTopic    string          // with the prefix; logsTopic may be empty
 	key                 httpapi.Key
 	compression         int
 	batchRecords        int
@@ -95,8 +93,9 @@ type config struct {
 // command is drain as settings knows it.
 var command = settings.Command{
 	Name: "drain", Description: description,
-	Secrets: []string{"DRAIN_SECRETS", "KAFKA_CLIENT_CERT_KEY", "METRICS_TOKEN"},
-	Emptied: []string{"ADMIN_LISTEN"}, // turns it off
+	Secrets:  append([]string{"DRAIN_SECRETS", "METRICS_TOKEN"}, cluster.Secrets...),
+	Emptied:  []string{"ADMIN_LISTEN"}, // turns it off
+	Variable: cluster.Variable,
 }
 
 // readConfig reads the settings. getenv is os.LookupEnv, or a test's.
@@ -124,6 +123,10 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 		brokerListen: f.BrokerListen,
 		pprof:        f.Pprof,
 		redactNames:  strings.FieldsFunc(f.RedactNames, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' }),
+	}
+	var err error
+	if c.kafka, err = f.Config(getenv); err != nil {
+		return nil, err
 	}
 	if port := env("PORT"); port != "" {
 		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
@@ -154,9 +157,9 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	c.hold = r.Duration("HOLD", f.Hold, time.Millisecond, time.Hour)
 	c.maxBody = int(r.Size("MAX_BODY", f.MaxBody, 1<<10, 256<<20))
 	c.maxInflight = r.Size("MAX_INFLIGHT", f.MaxInflight, 1<<10, math.MaxInt64)
-	c.topic = r.Topic("KAFKA_TOPIC", f.KafkaPrefix, f.KafkaTopic)
+	c.topic = r.Topic("KAFKA_TOPIC", c.kafka.Prefix, f.KafkaTopic)
 	if f.LogsTopic != "" {
-		c.logsTopic = r.Topic("LOGS_TOPIC", f.KafkaPrefix, f.LogsTopic)
+		c.logsTopic = r.Topic("LOGS_TOPIC", c.kafka.Prefix, f.LogsTopic)
 		if r.Err == nil && c.logsTopic == c.topic {
 			r.Fail("LOGS_TOPIC", f.LogsTopic, "another topic than KAFKA_TOPIC")
 		}
@@ -168,29 +171,17 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	if r.Err != nil {
 		return nil, r.Err
 	}
-	certificates := cluster.Certificates{Trusted: f.KafkaTrustedCert, Client: f.KafkaClientCert, Key: env("KAFKA_CLIENT_CERT_KEY")}
-	if f.KafkaURL != "" {
-		addresses, secure, err := cluster.Addresses(f.KafkaURL)
-		if err != nil {
-			return nil, fmt.Errorf("KAFKA_URL: %w", err)
-		}
-		c.kafka = addresses
+	if c.embedded() {
 		switch {
-		case secure:
-			if c.kafkaTLS, err = certificates.TLS(); err != nil {
-				return nil, err
-			}
-		case certificates.Any():
-			return nil, errors.New("KAFKA_URL: its addresses are without TLS, while certificates are set: use kafka+ssl://host:port,…, or unset them")
+		case env("DYNO") != "":
+			return nil, errors.New("KAFKA_URL: not set: attach Kafka to the app (heroku addons:create heroku-kafka); a dyno has no disk for the embedded broker")
+		case c.kafka.SASL != nil:
+			return nil, errors.New("KAFKA_URL: not set, while KAFKA_SASL_MECHANISM is: set it to kafka+ssl://host:port,…, or unset that")
 		}
-	} else if env("DYNO") != "" {
-		return nil, errors.New("KAFKA_URL: not set: attach Kafka to the app (heroku addons:create heroku-kafka); a dyno has no disk for the embedded broker")
-	} else if certificates.Any() {
-		return nil, errors.New("KAFKA_URL: not set, while certificates for it are: set it to kafka+ssl://host:port,…, or unset them")
 	}
 	if c.dataDir == "" {
 		cache, err := os.UserCacheDir()
-		if err != nil && c.kafka == nil {
+		if err != nil && c.embedded() {
 			return nil, fmt.Errorf("DATA_DIR: not set, and there is no cache folder (%w): set it to a folder that can be written", err)
 		}
 		c.dataDir = filepath.Join(cache, "drain")

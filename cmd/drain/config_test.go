@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"drain/cluster"
 	"drain/httpapi"
 	"drain/router"
 	"drain/settings"
@@ -46,7 +48,7 @@ func TestDefaults(t *testing.T) {
 		listen: "127.0.0.1:8080", adminListen: "127.0.0.1:8081", brokerListen: "127.0.0.1:9092", dataDir: "/cache/drain",
 		topic: "router", key: httpapi.KeyNone, batchRecords: 3000, batchBytes: 950_000, batchDelay: 5 * time.Millisecond,
 		hold: 4200 * time.Millisecond, maxBody: 4 << 20, maxInflight: 64 << 20,
-		redact: router.RedactListed, redactFwd: router.FwdKeep, logLevel: "info",
+		redact: router.RedactListed, redactFwd: router.FwdKeep, logLevel: "info", kafka: &cluster.Config{},
 	}
 	got.redactNames = nil
 	if !reflect.DeepEqual(got, want) {
@@ -62,7 +64,9 @@ var everySetting = []struct {
 }{
 	{"LISTEN", "127.0.0.1:1080", "127.0.0.1:1081", func(c *config) any { return c.listen }, "127.0.0.1:1080"},
 	{"DRAIN_SECRETS_FILE", "/etc/secrets", "/etc/others", func(c *config) any { return c.secretsFile }, "/etc/secrets"},
-	{"KAFKA_URL", "kafka://a:9094,kafka://b", "c:1", func(c *config) any { return strings.Join(c.kafka, " ") }, "a:9094 b:9092"},
+	{"KAFKA_URL", "kafka://a:9094,kafka://b", "c:1", func(c *config) any { return strings.Join(c.kafka.Addresses, " ") }, "a:9094 b:9092"},
+	{"KAFKA_SASL_MECHANISM", "PLAIN", "SCRAM-SHA-256", func(c *config) any { return c.kafka.SASL.Mechanism }, "PLAIN"},
+	{"KAFKA_SASL_USERNAME", "drain", "x", func(c *config) any { return c.kafka.SASL.Username }, "drain"},
 	{"KAFKA_PREFIX", "river-1.", "x", func(c *config) any { return c.topic }, "river-1.router"},
 	{"KAFKA_TOPIC", "requests", "x", func(c *config) any { return c.topic }, "requests"},
 	{"LOGS_TOPIC", "logs", "x", func(c *config) any { return c.logsTopic }, "logs"},
@@ -89,6 +93,8 @@ var everySetting = []struct {
 	{"PPROF", "0", "yes", func(c *config) any { return c.pprof }, false},
 }
 
+var sasl = vars{"KAFKA_URL": "h:1", "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": "p"}
+
 func TestEverySettingIsAVariableAndAFlagAndTheFlagWins(t *testing.T) {
 	for _, tt := range everySetting {
 		t.Run(tt.name+"="+tt.value, func(t *testing.T) {
@@ -100,6 +106,15 @@ func TestEverySettingIsAVariableAndAFlagAndTheFlagWins(t *testing.T) {
 				"flag":                {nil, vars{tt.name: tt.value}.flags()},
 				"flag and a variable": {vars{tt.name: tt.other}, vars{tt.name: tt.value}.flags()},
 			} {
+				if strings.HasPrefix(tt.name, "KAFKA_SASL_") { // they go together
+					try.env = maps.Clone(sasl)
+					if way != "flag" {
+						try.env[tt.name] = tt.value
+					}
+					if way == "flag and a variable" {
+						try.env[tt.name] = tt.other
+					}
+				}
 				c, err := read(t, try.env, try.args...)
 				if err != nil {
 					t.Errorf("%s: %v", way, err)
@@ -169,6 +184,8 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 		add(bad(name, "127.0.0.1:8080", "8080", "localhost", "127.0.0.1:http", "127.0.0.1:70000", "127.0.0.1:-1", "127.0.0.1:+1", "::1:80", "a\nb"))
 	}
 	add(bad("KAFKA_URL", "kafka://host:port", " ", ",", "http://h:1", "kafka+ssl://", "kafka+ssl://h:1,kafka://g:1", "kafka://", "kafka://h:p", "h:0", "h:99999", "kafka://"+loot+"@h:1", "kafka://u:"+loot+"@h:1", "h:1,u:"+loot+"@h"))
+	add(bad("KAFKA_ADDON", "heroku addons", "HEROKU_KAFKA_COPPER"))
+	add(bad("KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "PLAIN"))
 	add(bad("KAFKA_COMPRESSION", "gzip, snappy, lz4 or zstd", "zip", "ZSTD"))
 	add(bad("KAFKA_TOPIC", "letters", "a b", "ü", "a/b", "..", strings.Repeat("x", 250), "a\nb"))
 	add(bad("LOGS_TOPIC", "letters", "a b", "x:y"))
@@ -198,6 +215,10 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 		{vars{"KAFKA_URL": "kafka+ssl://h:1", "KAFKA_TRUSTED_CERT": loot}, nil, "KAFKA_TRUSTED_CERT", "PEM"},
 		{vars{"KAFKA_URL": "kafka+ssl://h:1", "KAFKA_CLIENT_CERT_KEY": loot}, nil, "KAFKA_CLIENT_CERT", "both"},
 		{vars{"KAFKA_URL": "kafka+ssl://h:1"}, []string{"--kafka-client-cert-key=" + loot}, "KAFKA_CLIENT_CERT_KEY", "environment"},
+		{vars{"KAFKA_SASL_USERNAME": "u"}, nil, "KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"},
+		{vars{"KAFKA_SASL_MECHANISM": "PLAIN", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": loot}, nil, "KAFKA_URL", "kafka+ssl"},
+		{vars{"KAFKA_URL": "h:1", "KAFKA_SASL_MECHANISM": "plain", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": loot}, nil, "KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"},
+		{vars{"KAFKA_URL": "h:1"}, []string{"--kafka-sasl-password", loot}, "KAFKA_SASL_PASSWORD", "environment"},
 		{vars{"DYNO": "web.1", "DRAIN_SECRETS": loot}, nil, "KAFKA_URL", "attach"},
 		{vars{"LISTEN": "0.0.0.0:80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
 		{vars{"LISTEN": ":80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},

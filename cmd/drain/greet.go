@@ -72,7 +72,7 @@ func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, ingest, adm
     curl -s http://%s/metrics | grep ^drain_
 `, reachable(admin.Addr()))
 	}
-	if cfg.kafka == nil {
+	if cfg.embedded() {
 		fmt.Fprintf(w, `  Read the records: any Kafka client at %s, topic %s; they are kept in
     %s
 `, kafka[0], cfg.topic, cfg.dataDir)

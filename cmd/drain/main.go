@@ -94,8 +94,9 @@ func run(ctx context.Context, args []string, env environ) error {
 	}
 	defer closeAll(ingest, admin)
 
-	kafkaAt := cluster.Config{Addresses: cfg.kafka, Topics: cfg.topics(), TLS: cfg.kafkaTLS}
-	if cfg.kafka == nil {
+	kafkaAt := *cfg.kafka
+	kafkaAt.Topics = cfg.topics()
+	if cfg.embedded() {
 		broker, err := embedded.Start(ctx, embedded.Config{
 			Dir: cfg.dataDir, Listen: cfg.brokerListen, Topics: cfg.topics(),
 			Partitions: embeddedPartitions, Keep: embeddedKeep, KeepEvery: 10 * time.Second})
@@ -174,6 +175,9 @@ const (
 	embeddedPartitions = 8
 	embeddedKeep       = 1 << 30
 )
+
+// embedded tells whether drain brings its own broker.
+func (c *config) embedded() bool { return c.kafka.Addresses == nil }
 
 func (c *config) topics() []string {
 	if c.logsTopic == "" {

@@ -37,15 +37,15 @@ func main() {
 }
 
 type flags struct {
-	URL        string `name:"url" required:"" help:"The drain's URL, such as http://127.0.0.1:8080/logs. Its credentials, or the first of DRAIN_SECRETS, are shown."`
-	Rate       string `default:"100" help:"Lines a second of all drains together, whether they are taken or not."`
-	Max        bool   `help:"As many lines as are taken, instead of a rate."`
-	Drains     string `default:"1" help:"Drains, each with a sender and a connection of its own."`
-	Duration   string `default:"10s" help:"For how long lines come due. What was begun is finished then, in 20 s at most."`
-	LinesFile  string `help:"File with lines to send in turn: as heroku logs prints them, as syslog, or texts alone. (default: made-up router lines, each with its number as request_id)"`
-	Seed       string `help:"Number that makes the lines: the same seed, the same lines. (default: another each time)"`
-	KafkaURL   string `name:"kafka-url" help:"Read the topic afterwards, and account for every line: kafka://host:port,…"`
-	KafkaTopic string `default:"router" help:"That topic."`
+	URL       string `name:"url" required:"" help:"The drain's URL, such as http://127.0.0.1:8080/logs. Its credentials, or the first of DRAIN_SECRETS, are shown."`
+	Rate      string `default:"100" help:"Lines a second of all drains together, whether they are taken or not."`
+	Max       bool   `help:"As many lines as are taken, instead of a rate."`
+	Drains    string `default:"1" help:"Drains, each with a sender and a connection of its own."`
+	Duration  string `default:"10s" help:"For how long lines come due. What was begun is finished then, in 20 s at most."`
+	LinesFile string `help:"File with lines to send in turn: as heroku logs prints them, as syslog, or texts alone. (default: made-up router lines, each with its number as request_id)"`
+	Seed      string `help:"Number that makes the lines: the same seed, the same lines. (default: another each time)"`
+	cluster.Flags
+	KafkaTopic string `default:"router" help:"Topic that is read afterwards, with a KAFKA_URL, to account for every line."`
 	CheckWait  string `default:"30s" help:"How long lines that are not there yet are waited for."`
 	JSON       bool   `name:"json" help:"Print the report as one JSON object."`
 }
@@ -56,16 +56,16 @@ long they took from the moment they were due. Ends with status 1 when lines were
 in the topic.
 
 Every setting is a flag and an environment variable of the same name (--lines-file, LINES_FILE); the flag wins.
-A secret belongs in the environment: DRAIN_SECRETS, as drain has it, or URL.`,
-	Secrets: []string{"DRAIN_SECRETS"}}
+A secret belongs in the environment: DRAIN_SECRETS, as drain has it, or URL; KAFKA_CLIENT_CERT_KEY, KAFKA_SASL_PASSWORD.`,
+	Secrets: append([]string{"DRAIN_SECRETS"}, cluster.Secrets...), Variable: cluster.Variable}
 
 // plan is what the flags ask for.
 type plan struct {
-	send    logplex.Config
-	brokers []string
-	topic   string
-	wait    time.Duration
-	json    bool
+	send  logplex.Config
+	kafka *cluster.Config // without addresses: nothing is read
+	topic string
+	wait  time.Duration
+	json  bool
 }
 
 func readPlan(args []string, getenv func(string) (string, bool), stdout io.Writer) (*plan, error) {
@@ -74,7 +74,7 @@ func readPlan(args []string, getenv func(string) (string, bool), stdout io.Write
 		return nil, err
 	}
 	var r settings.Reader
-	p := &plan{topic: f.KafkaTopic, json: f.JSON, wait: r.Duration("CHECK_WAIT", f.CheckWait, 0, time.Hour)}
+	p := &plan{json: f.JSON, wait: r.Duration("CHECK_WAIT", f.CheckWait, 0, time.Hour)}
 	p.send = logplex.Config{
 		Drains:   r.Number("DRAINS", f.Drains, 1, 1<<16),
 		Duration: r.Duration("DURATION", f.Duration, time.Millisecond, 1000*time.Hour),
@@ -116,14 +116,12 @@ func readPlan(args []string, getenv func(string) (string, bool), stdout io.Write
 			return nil, settings.UsageError{Err: errors.New("LINES_FILE: cannot be accounted for with KAFKA_URL: its lines carry no numbers")}
 		}
 	}
-	if f.KafkaURL != "" {
-		var secure bool
-		if p.brokers, secure, err = cluster.Addresses(f.KafkaURL); err == nil && secure {
-			err = errors.New("logplex reads a topic without TLS only: use kafka://host:port,…")
-		}
-		if err != nil {
-			return nil, settings.UsageError{Err: fmt.Errorf("KAFKA_URL: %w", err)}
-		}
+	if p.kafka, err = f.Config(getenv); err != nil {
+		return nil, settings.UsageError{Err: err}
+	}
+	p.topic = r.Topic("KAFKA_TOPIC", p.kafka.Prefix, f.KafkaTopic)
+	if err := r.Err; err != nil {
+		return nil, settings.UsageError{Err: err}
 	}
 	return p, nil
 }
@@ -137,9 +135,9 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 		return err
 	}
 	var topic *logplex.Topic
-	if p.brokers != nil {
+	if p.kafka.Addresses != nil {
 		opening, cancel := context.WithTimeout(ctx, 10*time.Second)
-		topic, err = logplex.OpenTopic(opening, p.brokers, p.topic)
+		topic, err = logplex.OpenTopic(opening, p.kafka, p.topic)
 		cancel()
 		if err != nil {
 			return err
