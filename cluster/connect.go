@@ -76,7 +76,7 @@ func (c *connection) handshakes(ctx context.Context) error {
 		return err
 	}
 	if err := c.login(ctx); err != nil {
-		return fmt.Errorf("log in to the broker %s with %s as %q: %w", c.address, c.config.SASL.Mechanism, c.config.SASL.Username, err)
+		return fmt.Errorf("log in to the broker %s with %s as %q: %w: look at KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD", c.address, c.config.SASL.Mechanism, c.config.SASL.Username, err)
 	}
 	return c.SetDeadline(time.Time{})
 }

@@ -90,7 +90,11 @@ func (pt *partition) produce(client *kafka.Client, b *batch) error {
 		b.renew()
 		return err
 	}
-	topics := answer.(*produce.Response).Topics
+	response := answer.(*produce.Response)
+	if ms := response.ThrottleTimeMs; ms > 0 {
+		pt.p.throttle.note(pt.leader.Load(), time.Duration(ms)*time.Millisecond)
+	}
+	topics := response.Topics
 	if len(topics) == 0 || len(topics[0].Partitions) == 0 {
 		return protocol.ErrNoPartition
 	}

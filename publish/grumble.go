@@ -39,7 +39,7 @@ func (p *Publisher) complain(pt *partition, err error) {
 	}
 	args := []any{"topic", pt.topic.name, "partition", pt.id, "error", err,
 		"failing_partitions", partitions, "for", now.Sub(since).Round(time.Millisecond)}
-	if do := advice(err, pt.topic.name); do != "" {
+	if do := advice(err, pt.topic.name, p.cfg.Prefix); do != "" {
 		args = append(args, "do", do)
 	}
 	p.cfg.Logger.Warn("a batch could not be stored; it is kept and sent again", args...)

@@ -14,6 +14,7 @@ type metrics struct {
 	batchBytes   prometheus.Histogram
 	sealed       [numSealReasons]prometheus.Counter
 	retries      map[string]prometheus.Counter
+	throttled    prometheus.Counter
 	produce      prometheus.Histogram
 }
 
@@ -37,6 +38,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		produce: auto.NewHistogram(prometheus.HistogramOpts{
 			Name: "drain_produce_seconds", Help: "Time of the produce request that committed a batch.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		}),
+		throttled: auto.NewCounter(prometheus.CounterOpts{
+			Name: "drain_throttled_seconds_total", Help: "Time for which brokers asked not to be written to, because a quota is used up.",
 		}),
 		retries: make(map[string]prometheus.Counter),
 	}

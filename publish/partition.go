@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -20,11 +21,12 @@ import (
 // it has waited for BATCH_DELAY, could not send it any sooner: it would only make
 // the records that come next wait for one request more.
 type partition struct {
-	topic *topic
-	id    int
-	p     *Publisher
-	wake  chan struct{} // one token when there may be something to send
-	full  chan struct{} // one token when there may be something to compress ahead
+	topic  *topic
+	id     int
+	p      *Publisher
+	leader atomic.Int32  // the broker that has it, as far as is known
+	wake   chan struct{} // one token when there may be something to send
+	full   chan struct{} // one token when there may be something to compress ahead
 
 	mu     sync.Mutex    // guards the following
 	open   *batch        // takes records; nil when there are none
@@ -180,6 +182,7 @@ func (pt *partition) first() (t time.Time, ok bool) {
 func (pt *partition) send(ctx context.Context) {
 	defer pt.limits.close()
 	for {
+		pt.p.throttle.wait(ctx, pt) // before the batch is taken: it can grow
 		if pt.leave() {
 			return
 		}

@@ -21,7 +21,7 @@ import (
 	"drain/pool"
 )
 
-// Config is what a Publisher needs. All fields are required but Logger.
+// Config is what a Publisher needs. All fields are required but Prefix and Logger.
 type Config struct {
 	// Topics are the names of the topics that are written to; Publish takes a
 	// topic's index in it.
@@ -36,6 +36,9 @@ type Config struct {
 	Compression int
 	// Stuck is the age of an uncommitted batch from which on Ready fails.
 	Stuck time.Duration
+	// Prefix is put before the names of topics by whoever made Topics. It is for what
+	// the errors advise.
+	Prefix string
 	// Budget holds the records' bytes until they are committed.
 	Budget *Budget
 	// Pool lends the clients for produce requests.
@@ -63,6 +66,7 @@ type Publisher struct {
 	watcher   watcher
 	back      atomic.Pointer[chan struct{}] // closed when Kafka is ready again
 	grumble   grumble
+	throttle  throttle
 
 	running context.Context // ends with stop
 	stop    context.CancelFunc
@@ -95,6 +99,7 @@ func New(cfg Config) *Publisher {
 		packers:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		ended:     make(chan struct{}),
 	}
+	p.throttle = throttle{seconds: p.metrics.throttled, log: cfg.Logger, hurry: make(chan struct{}), until: make(map[int32]time.Time)}
 	for _, name := range cfg.Topics {
 		t := &topic{
 			name:      name,
@@ -308,7 +313,9 @@ func (p *Publisher) Unready() { p.unready.Store(true) }
 // at most until ctx ends, and ends Run, which must be running. The error says how
 // many are left. No Publish may be under way.
 func (p *Publisher) Shutdown(ctx context.Context) error {
-	p.stopping.Store(true)
+	if !p.stopping.Swap(true) {
+		close(p.throttle.hurry)
+	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for (p.adding.Load() > 0 || p.uncommitted() > 0) && ctx.Err() == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -85,19 +86,23 @@ func judge(err error) (v verdict, reason string) {
 var retryReasons = []string{"no_leader", "unknown_topic", "authentication", "pool", "timeout", "connection", "other",
 	"producer_id", "too_large", "replicas", "authorization"}
 
-// advice says what a person can do about err, "" if only waiting helps.
-func advice(err error, topic string) string {
+// advice says what a person can do about err, "" if only waiting helps. The topic's
+// name begins with prefix.
+func advice(err error, topic, prefix string) string {
+	bare := strings.TrimPrefix(topic, prefix)
+	withPrefix := "KAFKA_PREFIX, which is not set: shared Heroku plans need it"
+	if prefix != "" {
+		withPrefix = fmt.Sprintf("KAFKA_PREFIX (%s): it may be another cluster's", prefix)
+	}
 	switch {
 	case errors.Is(err, protocol.ErrNoTopic), errors.Is(err, kafka.UnknownTopicOrPartition):
-		return fmt.Sprintf("make the topic %s, or set KAFKA_TOPIC, LOGS_TOPIC or KAFKA_PREFIX to one that is there", topic)
+		return fmt.Sprintf("make it with `topic create %s` (on Heroku `heroku kafka:topics:create %s`), or look at KAFKA_TOPIC, LOGS_TOPIC and %s", bare, bare, withPrefix)
 	case errors.Is(err, protocol.ErrNoPartition):
 		return fmt.Sprintf("nothing, if the topic %s was just made anew; else look at its partitions", topic)
 	case errors.Is(err, kafka.TopicAuthorizationFailed):
-		return fmt.Sprintf("allow this user to write to the topic %s, or look at KAFKA_PREFIX", topic)
+		return fmt.Sprintf("allow this user to write to the topic %s (on Heroku `heroku kafka:topics:create %s`), or look at %s", topic, bare, withPrefix)
 	case errors.Is(err, kafka.ClusterAuthorizationFailed):
 		return "allow this user IdempotentWrite on the cluster, which brokers before 2.8 ask for"
-	case errors.Is(err, kafka.SASLAuthenticationFailed):
-		return "look at KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
 	case errors.Is(err, kafka.NotEnoughReplicas):
 		return "bring the missing replicas back, or lower min.insync.replicas"
 	case errors.Is(err, kafka.InvalidRecord):

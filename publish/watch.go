@@ -78,12 +78,13 @@ func (w *watcher) ask(ctx context.Context, p *Publisher) error {
 		t := p.topics[i]
 		switch {
 		case m.Error != nil:
-			errs = append(errs, &TopicError{t.name, m.Error})
+			errs = append(errs, &TopicError{t.name, p.cfg.Prefix, m.Error})
 			w.forget() // the next look is at fresh metadata
 		case len(m.Partitions) == 0:
-			errs = append(errs, &TopicError{t.name, kafka.UnknownTopicOrPartition})
+			errs = append(errs, &TopicError{t.name, p.cfg.Prefix, kafka.UnknownTopicOrPartition})
 		default:
 			p.resize(t, len(m.Partitions))
+			t.learnLeaders(m.Partitions)
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -95,15 +96,26 @@ func (w *watcher) ask(ctx context.Context, p *Publisher) error {
 	return err
 }
 
+// learnLeaders notes which brokers have the partitions.
+func (t *topic) learnLeaders(partitions []kafka.Partition) {
+	all := t.all()
+	for i := range partitions {
+		if id := partitions[i].ID; id < len(all) {
+			all[id].leader.Store(int32(partitions[i].Leader.ID))
+		}
+	}
+}
+
 // TopicError says what is wrong with a topic as a whole.
 type TopicError struct {
-	Topic string
-	Err   error
+	Topic  string
+	Prefix string // that the name begins with, KAFKA_PREFIX
+	Err    error
 }
 
 func (e *TopicError) Error() string {
 	text := fmt.Sprintf("topic %s: %v", e.Topic, e.Err)
-	if do := advice(e.Err, e.Topic); do != "" {
+	if do := advice(e.Err, e.Topic, e.Prefix); do != "" {
 		text += ": " + do
 	}
 	return text
@@ -186,8 +198,12 @@ func (p *Publisher) Ready() error {
 		for _, pt := range t.everyPartition() {
 			if oldest, ok := pt.oldest(); ok {
 				if age := time.Since(oldest); age > p.cfg.Stuck {
-					return fmt.Errorf("topic %s, partition %d: the oldest batch has not been committed for %s",
+					err := fmt.Errorf("topic %s, partition %d: the oldest batch has not been committed for %s",
 						t.name, pt.id, age.Round(time.Millisecond))
+					if p.throttle.lately(throttleWarning) {
+						err = fmt.Errorf("%w: Kafka's quota is used up: %s", err, throttleAdvice)
+					}
+					return err
 				}
 			}
 		}

@@ -121,7 +121,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	budget := publish.NewBudget(cfg.maxInflight)
 	publisher := publish.New(publish.Config{
 		Topics: cfg.topics(), BatchRecords: cfg.batchRecords, BatchBytes: cfg.batchBytes, BatchDelay: cfg.batchDelay,
-		Compression: cfg.compression, Stuck: cfg.hold, Budget: budget, Pool: clients, Registerer: reg, Logger: log,
+		Compression: cfg.compression, Prefix: cfg.kafka.Prefix, Stuck: cfg.hold, Budget: budget, Pool: clients, Registerer: reg, Logger: log,
 		Connect: func(ctx context.Context) (*kafka.Client, error) {
 			return pool.Connect(ctx, kafkaAt.Addr(), kafkaAt.Transport())
 		},
