@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"drain/internal/usual"
+	"drain/trial/usual"
 )
 
 // Setup is one way to run a service.

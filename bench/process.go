@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"drain/internal/journal"
+	"drain/trial/journal"
 )
 
 // process is one that was started for a measurement.

@@ -17,7 +17,7 @@ import (
 
 	"drain/bench/reading"
 	"drain/cluster"
-	"drain/internal/usual"
+	"drain/trial/usual"
 )
 
 // runCommand measures.

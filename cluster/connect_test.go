@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
 	"net"
 	"strings"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"drain/trial/authority"
 )
 
 // ask asks a cluster for its topics, once by each of so many connections.
@@ -131,32 +132,32 @@ func TestConnect_isBounded(t *testing.T) {
 
 // What a broker's refusal may mean is said.
 func TestConnect_saysWhatToDo(t *testing.T) {
-	ours := newAuthority(t, "ours")
+	ours := authority.New(t, "ours")
 	hour := time.Now().Add(time.Hour)
-	serve := func(cert, key string) []string {
-		pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
-		ours.must(err)
-		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}}))
-		ours.must(err)
+	serve := func(options ...kfake.Opt) []string {
+		c, err := kfake.NewCluster(append(options, kfake.NumBrokers(1))...)
+		if err != nil {
+			t.Fatal(err)
+		}
 		t.Cleanup(c.Close)
 		return c.ListenAddrs()
 	}
-	plain, err := kfake.NewCluster(kfake.NumBrokers(1))
-	ours.must(err)
-	defer plain.Close()
-	roots := x509.NewCertPool()
-	roots.AddCert(ours.cert)
-	system := &tls.Config{RootCAs: roots} // as if the system had ours
-	trusted, err := Certificates{Trusted: ours.pem}.TLS()
-	ours.must(err)
-	strange := serve(ours.issue("strange.name.example", hour))
-	expired := serve(ours.issue("strange.name.example", time.Now().Add(-time.Minute)))
+	with := func(cert tls.Certificate) kfake.Opt {
+		return kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}})
+	}
+	plain, strange := serve(), serve(with(ours.Pair("strange.name.example", hour)))
+	expired := serve(with(ours.Pair("strange.name.example", time.Now().Add(-time.Minute))))
+	system := &tls.Config{RootCAs: ours.Pool()} // as if the system had ours
+	trusted, err := Certificates{Trusted: ours.PEM}.TLS()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name string
 		at   Config
 		says []string
 	}{
-		{"TLS where there is none", Config{Addresses: plain.ListenAddrs(), TLS: trusted}, []string{"TLS with the broker 127.0.0.1:", "may speak no TLS", "kafka://"}},
+		{"TLS where there is none", Config{Addresses: plain, TLS: trusted}, []string{"TLS with the broker 127.0.0.1:", "may speak no TLS", "kafka://"}},
 		{"no TLS where there is", Config{Addresses: strange}, []string{"the broker 127.0.0.1:", "may want TLS (kafka+ssl://"}},
 		{"another name", Config{Addresses: strange, TLS: system}, []string{"TLS with the broker 127.0.0.1:", "correct KAFKA_URL", "set KAFKA_TRUSTED_CERT"}},
 		{"an expired certificate", Config{Addresses: expired, TLS: trusted}, []string{"expired", "the broker needs a new certificate"}},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"drain/settings"
+	"drain/trial/authority"
 )
 
 // read reads Flags as a command does.
@@ -21,12 +22,12 @@ func read(env map[string]string, args ...string) (*Config, error) {
 }
 
 func TestFlags_readTheAttachmentThatIsNamed(t *testing.T) {
-	a := newAuthority(t, "ours")
-	cert, key := a.issue("client", time.Now().Add(time.Hour))
+	a := authority.New(t, "ours")
+	cert, key := a.Issue("client", time.Now().Add(time.Hour))
 	// An app with two clusters attached, as Heroku sets its environment.
 	env := map[string]string{
-		"KAFKA_URL": "kafka+ssl://first-1:9096,kafka+ssl://first-2:9096", "KAFKA_TRUSTED_CERT": a.pem, "KAFKA_CLIENT_CERT": cert, "KAFKA_CLIENT_CERT_KEY": key, "KAFKA_PREFIX": "first-1.",
-		"HEROKU_KAFKA_COPPER_URL": "kafka+ssl://copper-1:9096,kafka+ssl://copper-2:9096", "HEROKU_KAFKA_COPPER_TRUSTED_CERT": a.pem, "HEROKU_KAFKA_COPPER_CLIENT_CERT": cert, "HEROKU_KAFKA_COPPER_CLIENT_CERT_KEY": key, "HEROKU_KAFKA_COPPER_PREFIX": "copper-2.",
+		"KAFKA_URL": "kafka+ssl://first-1:9096,kafka+ssl://first-2:9096", "KAFKA_TRUSTED_CERT": a.PEM, "KAFKA_CLIENT_CERT": cert, "KAFKA_CLIENT_CERT_KEY": key, "KAFKA_PREFIX": "first-1.",
+		"HEROKU_KAFKA_COPPER_URL": "kafka+ssl://copper-1:9096,kafka+ssl://copper-2:9096", "HEROKU_KAFKA_COPPER_TRUSTED_CERT": a.PEM, "HEROKU_KAFKA_COPPER_CLIENT_CERT": cert, "HEROKU_KAFKA_COPPER_CLIENT_CERT_KEY": key, "HEROKU_KAFKA_COPPER_PREFIX": "copper-2.",
 	}
 	with := func(more ...string) map[string]string {
 		all := make(map[string]string)

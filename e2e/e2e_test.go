@@ -20,7 +20,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"drain/internal/journal"
+	"drain/trial/journal"
 )
 
 var (

@@ -14,7 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"drain/internal/journal"
+	"drain/trial/journal"
 )
 
 func basic(user, password string) string {

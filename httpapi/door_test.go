@@ -25,7 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"drain/cluster"
-	"drain/internal/journal"
+	"drain/trial/journal"
 	"drain/pool"
 	"drain/publish"
 	"drain/router"

@@ -18,7 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"drain/cluster"
-	"drain/internal/journal"
+	"drain/trial/journal"
 	"drain/pool"
 )
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"drain/internal/usual"
+	"drain/trial/usual"
 	"drain/router"
 )
 

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"drain/internal/usual"
+	"drain/trial/usual"
 )
 
 const lines = 50_000

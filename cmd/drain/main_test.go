@@ -21,7 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
-	"drain/internal/journal"
+	"drain/trial/journal"
 	"drain/settings"
 )
 

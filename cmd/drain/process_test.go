@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"drain/embedded"
-	"drain/internal/journal"
+	"drain/trial/journal"
 )
 
 // binary is drain as it is installed, built once.
