@@ -102,6 +102,7 @@ func distrust(err error, host string) error {
 		name      x509.HostnameError
 		authority x509.UnknownAuthorityError
 		invalid   x509.CertificateInvalidError
+		noRoots   x509.SystemRootsError
 	)
 	do := ""
 	switch {
@@ -113,6 +114,8 @@ func distrust(err error, host string) error {
 		do = "if the cluster has an authority of its own, set KAFKA_TRUSTED_CERT to that one's certificate"
 	case errors.As(err, &authority):
 		do = "KAFKA_TRUSTED_CERT and KAFKA_URL may be of two clusters; look at KAFKA_ADDON"
+	case errors.As(err, &noRoots):
+		do = "install the system's certificates (the package ca-certificates), or set KAFKA_TRUSTED_CERT"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		do = "the broker needs a new certificate, or a clock is wrong"
 	default:

@@ -18,8 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"drain/cluster"
-	"drain/trial/journal"
 	"drain/pool"
+	"drain/trial/journal"
 )
 
 const (

@@ -55,20 +55,25 @@ const throttleAdvice = "set KAFKA_COMPRESSION=zstd, or get a larger quota (on He
 // wait holds a partition back, until its leader may be asked again, or one of the
 // others ends it.
 func (t *throttle) wait(ctx context.Context, pt *partition) {
-	t.mu.Lock()
-	left := time.Until(t.until[pt.leader.Load()])
-	t.mu.Unlock()
-	if left <= 0 {
+	for left := t.left(pt); left > 0; left = t.left(pt) { // it may have grown meanwhile
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+			continue
+		case <-t.hurry:
+		case <-pt.retired:
+		case <-ctx.Done():
+		}
+		timer.Stop()
 		return
 	}
-	timer := time.NewTimer(left)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-t.hurry:
-	case <-pt.retired:
-	case <-ctx.Done():
-	}
+}
+
+// left is for how long the partition's leader is not to be asked.
+func (t *throttle) left(pt *partition) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Until(t.until[pt.leader.Load()])
 }
 
 // lately tells whether a broker has asked for time within so much of it.
