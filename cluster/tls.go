@@ -33,7 +33,7 @@ func (c Certificates) TLS() (*tls.Config, error) {
 	trusted, client, key := variable(c.Addon, "KAFKA_TRUSTED_CERT"), variable(c.Addon, "KAFKA_CLIENT_CERT"), variable(c.Addon, "KAFKA_CLIENT_CERT_KEY")
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.Trusted != "" {
-		roots, err := pool(pemText(c.Trusted))
+		roots, err := pool(PEM(c.Trusted))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", trusted, err)
 		}
@@ -48,7 +48,7 @@ func (c Certificates) TLS() (*tls.Config, error) {
 	case c.Client == "":
 		return nil, fmt.Errorf("%s: not set, while %s is: set both or neither", client, key)
 	}
-	pair, err := tls.X509KeyPair(pemText(c.Client), pemText(c.Key))
+	pair, err := tls.X509KeyPair(PEM(c.Client), PEM(c.Key))
 	if err != nil {
 		return nil, fmt.Errorf("%s and %s: no certificate in PEM and the private key that belongs to it: %w", client, key, err)
 	}
@@ -56,9 +56,9 @@ func (c Certificates) TLS() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// pemText is a PEM text as bytes. Where a variable could not hold a line's end, it
+// PEM is a PEM text of a setting, as bytes. Where a variable could not hold a line's end, it
 // is often written as `\n`.
-func pemText(s string) []byte {
+func PEM(s string) []byte {
 	if s = strings.TrimSpace(s); !strings.Contains(s, "\n") {
 		s = strings.ReplaceAll(s, `\n`, "\n")
 	}

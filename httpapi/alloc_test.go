@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"drain/intake"
 )
 
 var framesMade atomic.Uint64
@@ -54,9 +56,9 @@ func oneRequest(t testing.TB, d *door, n int) func() {
 func TestARequestOf100LinesCostsFewAllocations(t *testing.T) {
 	for _, tt := range []struct {
 		connections int
-		key         Key
+		key         intake.Key
 		max         uint64
-	}{{1, KeyNone, 40}, {1, KeyDrain, 40}, {32, KeyNone, 40}} {
+	}{{1, intake.KeyNone, 40}, {1, intake.KeyDrain, 40}, {32, intake.KeyNone, 40}} {
 		d := open(t, func(s *setup) { s.kafka, s.secrets, s.Key = brokerProcess(t), secret, tt.key })
 		d.known()
 		posts := make([]func(), tt.connections)
@@ -81,9 +83,9 @@ func TestARequestOf100LinesCostsFewAllocations(t *testing.T) {
 		}
 		measure() // what pools and connections take once
 		allocs := measure()
-		t.Logf("%d connections, key %s: %d allocations a request", tt.connections, Keys[tt.key], allocs)
+		t.Logf("%d connections, key %s: %d allocations a request", tt.connections, intake.Keys[tt.key], allocs)
 		if allocs > tt.max {
-			t.Errorf("%d connections, key %s: %d allocations a request, want at most %d", tt.connections, Keys[tt.key], allocs, tt.max)
+			t.Errorf("%d connections, key %s: %d allocations a request, want at most %d", tt.connections, intake.Keys[tt.key], allocs, tt.max)
 		}
 	}
 }

@@ -44,15 +44,6 @@ func bodyTime(n int) time.Duration {
 	return bodyPatience + time.Duration(n)*time.Second/bodyRate
 }
 
-// weight is how many bytes of the budget a byte of a body needs at most, as bodies
-// usually are: for itself and for its records, each with the JSON around it. All
-// of it is acquired with the body. If each request had to wait for more with its
-// body in hand, a budget full of bodies could never let one of them through.
-const (
-	weight         = 4
-	weightWithLogs = 6 // short lines, and every one a record
-)
-
 // A sender is not believed that it will send what it announces: it holds no more
 // than firstRoom bytes of the budget before it has sent as many. Then there is
 // room for bodyCredit bytes of its body, which is more than a frame has, or for
@@ -62,20 +53,22 @@ const (
 	trust     = 64
 )
 
-// budget is what one request holds of the publish.Budget.
+// budget is what one request holds of the publish.Budget. If each request had to wait
+// for more with its body in hand, a budget full of bodies could never let one of them
+// through.
 type budget struct {
 	all      *publish.Budget
 	account  *publish.Account // the sender's
-	weight   int
+	weight   int              // of a byte of a body, all of which is acquired with it
 	held     int
 	ctx      context.Context // the request's
 	deadline time.Time       // for waiting
 	waited   bool            // there was no room at once
-	isKnown  *intake         // asked whether its frame is, before anything is waited for; nil: not
+	isKnown  *post           // asked whether its frame is, before anything is waited for; nil: not
 }
 
-// grow makes the request hold n bytes, waiting for room until the deadline.
-func (b *budget) grow(n int) error {
+// Grow makes the request hold n bytes, waiting for room until the deadline.
+func (b *budget) Grow(n int) error {
 	if n <= b.held {
 		return nil
 	}
@@ -105,9 +98,9 @@ func (b *budget) grow(n int) error {
 // it may be others like it that it waits for.
 const waitWithBytes = 500 * time.Millisecond
 
-// growFor is grow for a body, which is let in even if all there is does not
+// growFor is Grow for a body, which is let in even if all there is does not
 // suffice for what it may need.
-func (b *budget) growFor(n int) error { return b.grow(int(min(int64(n), b.all.Size()))) }
+func (b *budget) growFor(n int) error { return b.Grow(int(min(int64(n), b.all.Size()))) }
 
 // shrink gives back all but n bytes.
 func (b *budget) shrink(n int) {
@@ -140,10 +133,10 @@ func (p *paced) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// readBody reads the request's body into in.body, inflated. The bytes it takes
+// readBody reads the request's body into p.body, inflated. The bytes it takes
 // are acquired before they are read. Whether the body is gzip is seen from its
 // bytes: a header that says something else is not the sender's to mend.
-func (in *intake) readBody(w http.ResponseWriter, r *http.Request, maxBody int) error {
+func (p *post) readBody(w http.ResponseWriter, r *http.Request, maxBody int) error {
 	if r.ContentLength > int64(maxBody) {
 		return errTooLarge
 	}
@@ -152,20 +145,20 @@ func (in *intake) readBody(w http.ResponseWriter, r *http.Request, maxBody int) 
 		credit = min(length, bodyCredit)
 	}
 	patience := bodyTime(credit)
-	in.body = in.body[:0]
-	in.paced = paced{body: r.Body, w: w, left: patience, most: patience}
+	p.body = p.body[:0]
+	p.paced = paced{body: r.Body, w: w, left: patience, most: patience}
 	var err error
 	if length >= 0 {
-		err = in.readRaw(&in.paced, length)
+		err = p.readRaw(&p.paced, length)
 	} else {
-		in.body, err = in.readAll(in.body, &in.paced, maxBody)
+		p.body, err = p.readAll(p.body, &p.paced, maxBody)
 	}
 	if err != nil {
 		return err
 	}
 	_ = r.Body.Close() // or net/http looks once more whether it has ended
-	if gzipped(in.body) {
-		return in.inflate(maxBody * inflateFactor)
+	if gzipped(p.body) {
+		return p.inflate(maxBody * inflateFactor)
 	}
 	return nil
 }
@@ -182,24 +175,24 @@ func readUntil(w http.ResponseWriter, deadline time.Time) {
 func gzipped(b []byte) bool { return len(b) > 1 && b[0] == 0x1f && b[1] == 0x8b }
 
 // readRaw reads a body of a known length.
-func (in *intake) readRaw(src io.Reader, length int) error {
-	for len(in.body) < length {
+func (p *post) readRaw(src io.Reader, length int) error {
+	for len(p.body) < length {
 		room := min(length, firstRoom)
-		need := min(in.budget.weight*length, firstRoom)
-		if n := len(in.body); n >= firstRoom {
+		need := min(p.budget.weight*length, firstRoom)
+		if n := len(p.body); n >= firstRoom {
 			room = min(length, max(bodyCredit, trust*n))
-			need = in.budget.weight * room
-			if gzipped(in.body) {
+			need = p.budget.weight * room
+			if gzipped(p.body) {
 				need = room // inflate acquires the rest
 			}
 		}
-		if err := in.budget.growFor(need); err != nil {
+		if err := p.budget.growFor(need); err != nil {
 			return err
 		}
-		in.body = slices.Grow(in.body, room-len(in.body)+router.Slack)
-		n, err := src.Read(in.body[len(in.body):room])
-		in.body = in.body[:len(in.body)+n]
-		if err != nil && len(in.body) < length {
+		p.body = slices.Grow(p.body, room-len(p.body)+router.Slack)
+		n, err := src.Read(p.body[len(p.body):room])
+		p.body = p.body[:len(p.body)+n]
+		if err != nil && len(p.body) < length {
 			return errCutOff
 		}
 	}
@@ -211,11 +204,11 @@ const readStep = 32 << 10
 
 // readAll appends to dst what src has, acquiring room step by step. An error of
 // src comes with what was read before it.
-func (in *intake) readAll(dst []byte, src io.Reader, limit int) ([]byte, error) {
-	base := len(in.body)
+func (p *post) readAll(dst []byte, src io.Reader, limit int) ([]byte, error) {
+	base := len(p.body)
 	for {
-		room := len(dst) + min(max(firstRoom/in.budget.weight, len(dst)), readStep)
-		if err := in.budget.growFor(base + in.budget.weight*room); err != nil {
+		room := len(dst) + min(max(firstRoom/p.budget.weight, len(dst)), readStep)
+		if err := p.budget.growFor(base + p.budget.weight*room); err != nil {
 			return dst, err
 		}
 		dst = slices.Grow(dst, room-len(dst)+router.Slack)
@@ -232,26 +225,26 @@ func (in *intake) readAll(dst []byte, src io.Reader, limit int) ([]byte, error) 
 	}
 }
 
-// inflate replaces in.body by what it holds. What can be read of a damaged body
+// inflate replaces p.body by what it holds. What can be read of a damaged body
 // is kept; one that is no gzip after all stays as it is.
-func (in *intake) inflate(limit int) error {
-	if in.zip == nil {
-		in.zip = new(gzip.Reader)
+func (p *post) inflate(limit int) error {
+	if p.zip == nil {
+		p.zip = new(gzip.Reader)
 	}
-	if in.zip.Reset(bytes.NewReader(in.body)) != nil {
+	if p.zip.Reset(bytes.NewReader(p.body)) != nil {
 		return nil
 	}
 	// The last four bytes say how much it is, and are believed as far as any
 	// other number.
-	size := binary.LittleEndian.Uint32(in.body[len(in.body)-4:])
-	room := int(min(int64(size), int64(limit), int64(max(bodyCredit, trust*len(in.body)))))
-	if err := in.budget.growFor(len(in.body) + in.budget.weight*(room+readStep)); err != nil {
+	size := binary.LittleEndian.Uint32(p.body[len(p.body)-4:])
+	room := int(min(int64(size), int64(limit), int64(max(bodyCredit, trust*len(p.body)))))
+	if err := p.budget.growFor(len(p.body) + p.budget.weight*(room+readStep)); err != nil {
 		return err
 	}
-	plain, err := in.readAll(in.spare[:0], in.zip, limit)
-	in.body, in.spare = plain, in.body
+	plain, err := p.readAll(p.spare[:0], p.zip, limit)
+	p.body, p.spare = plain, p.body
 	if err == errCutOff {
-		in.damaged = true
+		p.damaged = true
 		return nil
 	}
 	return err

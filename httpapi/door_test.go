@@ -25,10 +25,11 @@ import (
 	"go.uber.org/goleak"
 
 	"drain/cluster"
-	"drain/trial/journal"
+	"drain/intake"
 	"drain/pool"
 	"drain/publish"
 	"drain/router"
+	"drain/trial/journal"
 )
 
 func TestMain(m *testing.M) {
@@ -70,6 +71,10 @@ func brokerProcess(t testing.TB) (addr string) {
 
 // setup is how a door is made; a test changes what it is about.
 type setup struct {
+	Logs      bool
+	Key       intake.Key
+	Redactor  *router.Redactor
+	MaxRecord int
 	Config
 	secrets, secretsFile string
 	inflight             int64
@@ -95,10 +100,9 @@ type door struct {
 // and the metrics must add up.
 func open(t testing.TB, change ...func(*setup)) *door {
 	t.Helper()
-	s := setup{inflight: 64 << 20, partitions: 3, Config: Config{
-		Hold: 20 * time.Second, MaxBody: 4 << 20, MaxRecord: 900_000,
+	s := setup{inflight: 64 << 20, partitions: 3, MaxRecord: 900_000,
 		Redactor: router.NewRedactor(router.RedactListed, router.FwdKeep, nil),
-	}}
+		Config:   Config{Hold: 20 * time.Second, MaxBody: 4 << 20}}
 	for _, c := range change {
 		c(&s)
 	}
@@ -125,6 +129,7 @@ func open(t testing.TB, change ...func(*setup)) *door {
 	credentials, err := NewCredentials(s.secrets, s.secretsFile, log, d.reg)
 	must(t, err)
 	s.Publisher, s.Budget, s.Credentials, s.Registerer, s.Logger = d.publisher, d.budget, credentials, d.reg, log
+	s.Intake = intake.New(intake.Config{Publisher: d.publisher, Logs: s.Logs, Redactor: s.Redactor, Key: s.Key, MaxRecord: s.MaxRecord, Registerer: d.reg})
 	s.Metrics = promhttp.HandlerFor(d.reg, promhttp.HandlerOpts{})
 	d.server = New(s.Config)
 	d.serve(t)

@@ -24,20 +24,20 @@ const strongID = 16
 // without one, the app) and Logplex-Frame-Id, else X-Request-Id, which log-shuttle
 // repeats and Heroku's router leaves as it is, else a digest of the body. Loss notices in front are left out of the
 // digest, since they are rendered anew on every try.
-func (in *intake) identify(r *http.Request) frameID {
-	b, strong := in.naming(r)
+func (p *post) identify(r *http.Request) frameID {
+	b, strong := p.naming(r)
 	if !strong {
-		digest := sha256.Sum256(in.body[in.afterLoss():])
+		digest := sha256.Sum256(p.body[p.afterLoss():])
 		b = append(b, digest[:]...)
-		in.scratch = b
+		p.scratch = b
 	}
 	return nameFrame(b)
 }
 
 // identifyByHeaders makes the frame's id before there is a body; ok is false where
 // it takes one.
-func (in *intake) identifyByHeaders(r *http.Request) (id frameID, ok bool) {
-	b, strong := in.naming(r)
+func (p *post) identifyByHeaders(r *http.Request) (id frameID, ok bool) {
+	b, strong := p.naming(r)
 	if !strong {
 		return id, false
 	}
@@ -45,19 +45,19 @@ func (in *intake) identifyByHeaders(r *http.Request) (id frameID, ok bool) {
 }
 
 // naming is what the headers say of a frame's name; strong says that it is enough.
-func (in *intake) naming(r *http.Request) (b []byte, strong bool) {
+func (p *post) naming(r *http.Request) (b []byte, strong bool) {
 	kind, id := byte('f'), header(r, "Logplex-Frame-Id")
 	if id == "" {
 		kind, id = 'r', requestID(r)
 	}
-	b = append(in.scratch[:0], kind)
-	if len(in.drain) > 0 {
-		b = append(b, in.drain...)
+	b = append(p.scratch[:0], kind)
+	if len(p.drain) > 0 {
+		b = append(b, p.drain...)
 	} else {
-		b = append(append(b, 0), in.app...)
+		b = append(append(b, 0), p.app...)
 	}
 	b = append(append(b, 0), id...)
-	in.scratch = b
+	p.scratch = b
 	return b, len(id) >= strongID
 }
 
@@ -87,11 +87,11 @@ func (id *frameID) text(dst []byte) []byte { return hex.AppendEncode(dst, id[:])
 
 // afterLoss is where the messages begin that every try of the frame has; a frame
 // of nothing but loss notices begins with the first.
-func (in *intake) afterLoss() int {
+func (p *post) afterLoss() int {
 	start := int32(0)
-	for _, span := range in.spans {
+	for _, span := range p.desk.Spans {
 		var m syslog.Message
-		in.syslog.Parse(&m, in.body, span)
+		p.desk.Parser.Parse(&m, p.body, span)
 		if _, _, ok := m.Loss(); !ok {
 			return int(start)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
+	"drain/intake"
 	"drain/publish"
 )
 
@@ -33,7 +34,7 @@ func FuzzABodyIsReadAsTheLibraryReadsIt(f *testing.F) {
 	bodies(f, func(body []byte) { f.Add(body, true, uint16(4096)) })
 	f.Fuzz(func(t *testing.T, body []byte, chunks bool, limit uint16) {
 		all := publish.NewBudget(64 << 20)
-		in := &intake{budget: budget{all: all, account: new(publish.Account), weight: weight, ctx: t.Context(), deadline: time.Now().Add(time.Second)}}
+		in := &post{budget: budget{all: all, account: new(publish.Account), weight: 4, ctx: t.Context(), deadline: time.Now().Add(time.Second)}}
 		r := httptest.NewRequest("POST", "/logs", io.NopCloser(iotest.HalfReader(bytes.NewReader(body))))
 		r.ContentLength = int64(len(body))
 		if chunks {
@@ -69,7 +70,7 @@ func FuzzABodyIsReadAsTheLibraryReadsIt(f *testing.F) {
 // FuzzNoBodyHarmsTheDoor posts anything: the answer is one of the contract's,
 // nothing stays held, and the metrics add up.
 func FuzzNoBodyHarmsTheDoor(f *testing.F) {
-	d := open(f, func(s *setup) { s.Logs, s.MaxBody, s.Hold, s.Key = true, 256<<10, 20*time.Second, KeyHost })
+	d := open(f, func(s *setup) { s.Logs, s.MaxBody, s.Hold, s.Key = true, 256<<10, 20*time.Second, intake.KeyHost })
 	handler := d.server.Handler()
 	bodies(f, func(body []byte) { f.Add(body, "09C557EAFCFB6CF2740EE62F62971098", "d.1", false) })
 	f.Fuzz(func(t *testing.T, body []byte, frameID, drain string, zip bool) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"drain/intake"
 	"drain/publish"
 )
 
@@ -22,11 +23,8 @@ const maxCommitted = 65_536
 type frames struct {
 	mu        sync.Mutex // guards the following, and flights
 	underWay  map[frameID]*flight
-	committed *simplelru.LRU[frameID, loss]
+	committed *simplelru.LRU[frameID, intake.Loss]
 }
-
-// loss is how many messages a sender says it lost, by lossCodes.
-type loss [len(lossCodes)]int64
 
 // flight is a frame under way. It is its Receipt's owner.
 type flight struct {
@@ -35,8 +33,8 @@ type flight struct {
 	source       *source
 	id           frameID
 	receipt      *publish.Receipt
-	loss         loss    // that was counted
-	older, newer *flight // of the same source
+	loss         intake.Loss // that was counted
+	older, newer *flight     // of the same source
 }
 
 // standing is how it stands with a frame under way.
@@ -49,7 +47,7 @@ type standing struct {
 var flights = sync.Pool{New: func() any { return new(flight) }}
 
 func newFrames() *frames {
-	committed, err := simplelru.NewLRU[frameID, loss](maxCommitted, nil)
+	committed, err := simplelru.NewLRU[frameID, intake.Loss](maxCommitted, nil)
 	if err != nil {
 		panic(err) // the size is no size
 	}
@@ -68,17 +66,17 @@ const (
 // enter notes that a frame of src came. The caller holds the receipt, if there is
 // one. What was counted of said before is taken off it: every try of a frame may
 // carry a notice, each a little later.
-func (fs *frames) enter(id frameID, src *source, now time.Time, said *loss) (r *publish.Receipt, was standing, known repeat) {
+func (fs *frames) enter(id frameID, src *source, now time.Time, said *intake.Loss) (r *publish.Receipt, was standing, known repeat) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if counted, ok := fs.committed.Get(id); ok {
-		if said.without(&counted) {
+		if without(said, &counted) {
 			fs.committed.Add(id, counted)
 		}
 		return nil, was, isCommitted
 	}
 	if f := fs.underWay[id]; f != nil {
-		said.without(&f.loss)
+		without(said, &f.loss)
 		return f.join(), f.standing, isUnderWay
 	}
 	f := flights.Get().(*flight)
@@ -130,13 +128,13 @@ func (fs *frames) published(id frameID, p publish.Progress) {
 	}
 }
 
-// without takes what was counted off l, and adds the rest to it. It tells whether
+// without takes what was counted off said, and adds the rest to it. It tells whether
 // there is a rest.
-func (l *loss) without(counted *loss) (more bool) {
-	for i := range l {
-		l[i] = max(0, l[i]-counted[i])
-		counted[i] += l[i]
-		more = more || l[i] > 0
+func without(said, counted *intake.Loss) (more bool) {
+	for i := range said {
+		said[i] = max(0, said[i]-counted[i])
+		counted[i] += said[i]
+		more = more || said[i] > 0
 	}
 	return more
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"drain/intake"
 	"drain/publish"
 )
 
@@ -171,7 +172,7 @@ func TestTheLastFramesAreRemembered(t *testing.T) {
 	fs, src := newFrames(), new(source)
 	name := func(i int) (id frameID) { copy(id[:], fmt.Sprintf("%016d", i)); return id }
 	enter := func(i int) repeat {
-		r, _, known := fs.enter(name(i), src, time.Now(), new(loss))
+		r, _, known := fs.enter(name(i), src, time.Now(), new(intake.Loss))
 		if known == isNew {
 			p := publish.Publisher{}
 			if _, err := p.Publish(r, 0); err != nil { // no records: it is committed

@@ -16,31 +16,26 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"drain/intake"
 	"drain/publish"
-	"drain/router"
 	"drain/syslog"
 )
 
 // Config is what a Server needs.
 type Config struct {
-	// Publisher takes the records: topic 0 is the router's, topic 1 that of all
-	// other messages where Logs is set.
+	// Intake makes records of bodies, and Publisher takes them.
+	Intake    *intake.Intake
 	Publisher *publish.Publisher
-	Logs      bool
 	// Budget bounds the memory; bodies are acquired from it.
 	Budget *publish.Budget
 	// Credentials are asked for before a body is read.
 	Credentials *Credentials
-	Redactor    *router.Redactor
-	// Key says what records are keyed by.
-	Key Key
 	// Queued answers 200 before the commit (ACK=queued).
 	Queued bool
 	// Hold is the longest a request waits for room and for the commit.
 	Hold time.Duration
-	// MaxBody is the largest body in bytes, as sent; MaxRecord the largest
-	// record.
-	MaxBody, MaxRecord int
+	// MaxBody is the largest body in bytes, as sent.
+	MaxBody int
 	// Metrics serves /metrics, to those who show MetricsToken where it is set.
 	Metrics      http.Handler
 	MetricsToken string
@@ -175,62 +170,63 @@ type taken struct {
 // request that waits for its commit holds nothing but what the publisher copied.
 func (s *Server) take(w http.ResponseWriter, r *http.Request, app string, deadline time.Time) (frame taken, err error) {
 	src := s.sources.of(r, app)
-	in := s.newIntake(r, app, src)
-	defer in.free()
-	in.budget.deadline = deadline
-	switch err := in.readBody(w, r, s.cfg.MaxBody); {
+	p := s.newPost(r, app, src)
+	defer p.free()
+	p.budget.deadline = deadline
+	switch err := p.readBody(w, r, s.cfg.MaxBody); {
 	case err == errKnown:
-		return s.takeKnown(in, r, src, deadline)
+		return s.takeKnown(p, r, src, deadline)
 	case err != nil:
 		return frame, err
 	}
-	in.budget.isKnown = nil
+	p.budget.isKnown = nil
 	frame.ready = time.Now()
 	// A body that took long on its way still gets a moment for its commit, unless it
 	// was the room for it that took long: its sender has waited for us.
-	if moment := frame.ready.Add(min(s.cfg.Hold, time.Second)); deadline.Before(moment) && !in.budget.waited {
+	if moment := frame.ready.Add(min(s.cfg.Hold, time.Second)); deadline.Before(moment) && !p.budget.waited {
 		deadline = moment
-		in.budget.deadline = moment
+		p.budget.deadline = moment
 	}
-	if len(in.body) == 0 {
+	if len(p.body) == 0 {
 		return frame, errEmptyBody
 	}
-	in.sit(s)
-	in.spans = syslog.Split(in.spans, in.body)
-	if len(in.spans) == 0 {
+	p.desk = s.cfg.Intake.Sit()
+	p.desk.Spans = syslog.Split(p.desk.Spans, p.body)
+	if p.desk.Messages() == 0 {
 		return frame, errNothing
 	}
-	id, err := in.read(s, r)
+	id, err := p.read(r)
 	if err != nil {
 		return frame, err
 	}
-	sizes := in.out.finish() + in.logs.finish()
-	if err := in.budget.grow(sizes); err != nil {
+	sizes := p.desk.Finish()
+	if err := p.budget.Grow(sizes); err != nil {
 		return frame, err
 	}
-	in.budget.shrink(sizes)
-	receipt, was, known := s.frames.enter(id, src, frame.ready, &in.counts.loss)
+	p.budget.shrink(sizes)
+	receipt, was, known := s.frames.enter(id, src, frame.ready, &p.desk.Loss)
 	switch known {
 	case isCommitted:
 		frame.result = frameDuplicate
 	case isUnderWay:
 		frame.result = frameDuplicate
 	default:
-		was.progress, err = s.cfg.Publisher.Publish(receipt, id.partition(), in.out.records, in.logs.records)
+		records, logs := p.desk.Records()
+		was.progress, err = s.cfg.Publisher.Publish(receipt, id.partition(), records, logs)
 		if err != nil {
 			receipt.Forget()
 			return frame, err
 		}
 		s.frames.published(id, was.progress)
-		in.budget.held = 0 // the publisher's now
+		p.budget.held = 0 // the publisher's now
 		if s.cfg.Queued {
 			frame.result = frameQueued
 		}
 	}
-	s.count(in, known)
+	p.desk.Count(known != isNew)
 	s.hold(&frame, r, src, receipt, was, deadline)
 	if known == isNew {
-		src.observe(frame.ready, len(in.spans))
+		src.observe(frame.ready, p.desk.Messages())
 	}
 	return frame, nil
 }
@@ -265,11 +261,11 @@ func (s *Server) hold(frame *taken, r *http.Request, src *source, receipt *publi
 
 // takeKnown takes a frame for whose body there is no room, but which is known: what
 // is committed or kept already needs none.
-func (s *Server) takeKnown(in *intake, r *http.Request, src *source, deadline time.Time) (frame taken, err error) {
-	if _, err := io.Copy(io.Discard, io.LimitReader(&in.paced, int64(s.cfg.MaxBody))); err != nil {
+func (s *Server) takeKnown(p *post, r *http.Request, src *source, deadline time.Time) (frame taken, err error) {
+	if _, err := io.Copy(io.Discard, io.LimitReader(&p.paced, int64(s.cfg.MaxBody))); err != nil {
 		return frame, errCutOff
 	}
-	id, _ := in.identifyByHeaders(r)
+	id, _ := p.identifyByHeaders(r)
 	receipt, was, known := s.frames.find(id)
 	if known == isNew {
 		return frame, errNoRoom // it failed in this very moment
@@ -278,30 +274,6 @@ func (s *Server) takeKnown(in *intake, r *http.Request, src *source, deadline ti
 	frame.result = frameDuplicate
 	s.hold(&frame, r, src, receipt, was, deadline)
 	return frame, nil
-}
-
-// count adds what a frame holds to the metrics. Of one that was brought before, the
-// records are duplicates, and the rest is counted already.
-func (s *Server) count(in *intake, known repeat) {
-	m, c := s.metrics, &in.counts
-	for kind, n := range c.messages {
-		m.messages[kind].Add(float64(n))
-	}
-	for code, n := range c.loss {
-		m.loss[code].Add(float64(n))
-	}
-	if known != isNew {
-		s.cfg.Publisher.Duplicate(0, len(in.out.records))
-		if s.cfg.Logs {
-			s.cfg.Publisher.Duplicate(1, len(in.logs.records))
-		}
-		return
-	}
-	m.redactions.Add(float64(in.lines.Encoder.Redactions))
-	m.unusual.Add(float64(c.messages[kindRouter] - in.lines.Express))
-	m.forged.Add(float64(c.forged))
-	m.truncated.Add(float64(c.truncated))
-	m.badCounts.Add(float64(c.badCounts))
 }
 
 // refuse is the one place that turns an error into an answer: 503 for whatever a

@@ -9,6 +9,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"drain/intake"
 	"drain/publish"
 )
 
@@ -45,9 +46,9 @@ func newSources() sources {
 
 // of is the sender of r.
 func (s sources) of(r *http.Request, app string) *source {
-	key := sourceKey{drain: clip(header(r, "Logplex-Drain-Token"))}
+	key := sourceKey{drain: intake.Clip(header(r, "Logplex-Drain-Token"))}
 	if key.drain == "" {
-		key.app = clip(app)
+		key.app = intake.Clip(app)
 	}
 	if src, ok := s.known.Get(key); ok {
 		return src

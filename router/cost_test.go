@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"drain/trial/usual"
 	"drain/router"
+	"drain/trial/usual"
 )
 
 // Whatever a client writes, a line of 16 times the length takes about 16 times as

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"drain/trial/usual"
 	"drain/router"
+	"drain/trial/usual"
 )
 
 // bothWays converts lines as they come by a Converter, and by Parser and Encoder

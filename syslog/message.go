@@ -93,6 +93,10 @@ type Parser struct {
 	// NilData says that the sender writes structured data as `-`, as
 	// log-shuttle does, so that a leading `- ` is not part of the text.
 	NilData bool
+	// Strict says that messages whose hostname is not Heroku's (`host`, or a drain's
+	// token) are RFC 5424 to the letter, and so have structured data in front of
+	// their text, which is left out.
+	Strict bool
 
 	minute  [len("2006-01-02T15:04")]byte // the last minute read …
 	seconds int64                         // … in seconds since 1970
@@ -124,7 +128,11 @@ func (p *Parser) Parse(m *Message, body []byte, span Span) {
 	var ok bool
 	switch span.Form {
 	case Counted, Line:
-		ok = p.header(m, raw) || p.secondOpinion(m, raw)
+		usual := p.header(m, raw)
+		ok = usual || p.secondOpinion(m, raw, false)
+		if p.Strict && ok {
+			p.toTheLetter(m, raw, usual)
+		}
 	case Printed:
 		ok = p.printed(m, raw)
 	}
@@ -143,6 +151,22 @@ func (p *Parser) text(b []byte) []byte {
 		return TrimNilData(b)
 	}
 	return b
+}
+
+// toTheLetter takes structured data off a message, unless it is Heroku's, which has
+// none. Behind another MSGID than `-`, which usual headers have, it is off already.
+func (p *Parser) toTheLetter(m *Message, raw []byte, usual bool) {
+	if host := hostname(raw); string(host) == "host" || isToken(host) || len(m.Text) == 0 {
+		return
+	}
+	switch {
+	case !usual:
+	case m.Text[0] == '[':
+		p.secondOpinion(m, raw, true) // without one it stays as it is
+	case !p.NilData:
+		m.Text = TrimNilData(m.Text)
+	}
+	m.Text = bytes.TrimPrefix(m.Text, byteOrderMark) // RFC 5424, 6.4
 }
 
 // header is the hand scanner, for the header that Logplex writes.

@@ -23,8 +23,9 @@ const maxStructured = 4 << 10
 // secondOpinion reads headers of another shape than Logplex's: another version,
 // no time, a MSGID, structured data. go-syslog judges the header; the slices are
 // still cut from b, and the time is still read by hand, because go-syslog
-// refuses more than six digits of a fraction.
-func (p *Parser) secondOpinion(m *Message, b []byte) bool {
+// refuses more than six digits of a fraction. With strict, a message with MSGID `-`
+// has structured data, too.
+func (p *Parser) secondOpinion(m *Message, b []byte, strict bool) bool {
 	i, ok := readPriority(m, b)
 	if !ok {
 		return false
@@ -59,7 +60,7 @@ func (p *Parser) secondOpinion(m *Message, b []byte) bool {
 	// The message as a whole, where it is not in Logplex's form: go-syslog
 	// finds the end of the structured data. It is shown ASCII, because it
 	// refuses a text that is not UTF-8.
-	if string(msgID) != "-" {
+	if strict || string(msgID) != "-" {
 		shown := min(len(rest), after+maxStructured)
 		o.buf = append(o.buf, rest[after:shown]...)
 		for i, c := range o.buf[header:] {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +14,7 @@ import (
 	"time"
 
 	"drain/cluster"
-	"drain/httpapi"
+	"drain/intake"
 	"drain/publish"
 	"drain/router"
 	"drain/settings"
@@ -23,6 +24,8 @@ import (
 // variable of the same name (`--kafka-topic`, KAFKA_TOPIC). The flag wins.
 type flags struct {
 	Listen           *string `help:"Address of the ingest listener. PORT means :PORT and wins over the default, not over LISTEN. (default 127.0.0.1:8080)"`
+	SyslogListen     string  `help:"Address that takes syslog drains (syslog://, or syslog+tls:// with SYSLOG_TLS_CERT). Empty: none."`
+	SyslogTLSCert    string  `name:"syslog-tls-cert" help:"PEM text of the certificate that is shown to syslog drains, with those between it and its root."`
 	DrainSecretsFile string  `help:"File with a list as in DRAIN_SECRETS, read again when it changes and on SIGHUP."`
 	AllowAnonymous   bool    `help:"Take requests from everywhere without any secret."`
 	cluster.Flags
@@ -61,17 +64,20 @@ Sizes are written like 64MiB, durations like 5ms. Secrets come from the environm
                    PEM text of the private key of KAFKA_CLIENT_CERT
   KAFKA_SASL_PASSWORD
                    password of KAFKA_SASL_USERNAME
+  SYSLOG_TLS_KEY   PEM text of the private key of SYSLOG_TLS_CERT
   METRICS_TOKEN    with it the ingest listener serves /metrics too, to "Authorization: Bearer TOKEN"`
 
 // config is the settings as drain uses them.
 type config struct {
 	listen, adminListen string
+	syslogListen        string      // empty: none
+	syslogTLS           *tls.Config // nil: without
 	secrets             string
 	secretsFile         string
 	metricsToken        string
 	kafka               *cluster.Config // without addresses: the embedded broker
 	topic, logsTopic    string          // with the prefix; logsTopic may be empty
-	key                 httpapi.Key
+	key                 intake.Key
 	compression         int
 	batchRecords        int
 	batchBytes          int
@@ -93,7 +99,7 @@ type config struct {
 // command is drain as settings knows it.
 var command = settings.Command{
 	Name: "drain", Description: description,
-	Secrets:  append([]string{"DRAIN_SECRETS", "METRICS_TOKEN"}, cluster.Secrets...),
+	Secrets:  append([]string{"DRAIN_SECRETS", "METRICS_TOKEN", "SYSLOG_TLS_KEY"}, cluster.Secrets...),
 	Emptied:  []string{"ADMIN_LISTEN"}, // turns it off
 	Variable: cluster.Variable,
 }
@@ -143,7 +149,7 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 		r.Address("ADMIN_LISTEN", c.adminListen)
 	}
 	r.Address("BROKER_LISTEN", c.brokerListen)
-	c.key = httpapi.Key(r.Choice("KAFKA_KEY", f.KafkaKey, httpapi.Keys...))
+	c.key = intake.Key(r.Choice("KAFKA_KEY", f.KafkaKey, intake.Keys...))
 	c.compression = r.Choice("KAFKA_COMPRESSION", f.KafkaCompression, publish.Compressions...)
 	c.queued = r.Choice("ACK", f.Ack, "committed", "queued") == 1
 	c.redact = [...]router.Redaction{router.RedactOff, router.RedactListed, router.RedactAll}[r.Choice("REDACT", f.Redact, "off", "listed", "all")]
@@ -171,6 +177,9 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	if r.Err != nil {
 		return nil, r.Err
 	}
+	if err := c.readSyslog(f, env("SYSLOG_TLS_KEY")); err != nil {
+		return nil, err
+	}
 	if c.embedded() {
 		switch {
 		case env("DYNO") != "":
@@ -190,6 +199,38 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 		return nil, fmt.Errorf("DRAIN_SECRETS: not set, while LISTEN (%s) can be reached from outside: set a secret, or ALLOW_ANONYMOUS=true", c.listen)
 	}
 	return c, nil
+}
+
+// readSyslog reads the settings of syslog drains.
+func (c *config) readSyslog(f *flags, key string) error {
+	c.syslogListen = f.SyslogListen
+	if c.syslogListen == "" {
+		if f.SyslogTLSCert != "" || key != "" {
+			return errors.New("SYSLOG_LISTEN: not set, while a certificate for it is: set it to an address such as :6514, or unset SYSLOG_TLS_CERT and SYSLOG_TLS_KEY")
+		}
+		return nil
+	}
+	r := settings.Reader{}
+	if r.Address("SYSLOG_LISTEN", c.syslogListen); r.Err != nil {
+		return r.Err
+	}
+	if !f.AllowAnonymous && !loopback(c.syslogListen) {
+		return fmt.Errorf("SYSLOG_LISTEN: %s can be reached from outside, and syslog drains show no secret: let only your senders through to it and set ALLOW_ANONYMOUS=true (DRAIN_SECRETS, where set, are asked for over HTTP all the same), or listen on 127.0.0.1", c.syslogListen)
+	}
+	switch {
+	case f.SyslogTLSCert == "" && key == "":
+		return nil
+	case key == "":
+		return errors.New("SYSLOG_TLS_KEY: not set, while SYSLOG_TLS_CERT is: set both or neither")
+	case f.SyslogTLSCert == "":
+		return errors.New("SYSLOG_TLS_CERT: not set, while SYSLOG_TLS_KEY is: set both or neither")
+	}
+	pair, err := tls.X509KeyPair(cluster.PEM(f.SyslogTLSCert), cluster.PEM(key))
+	if err != nil {
+		return fmt.Errorf("SYSLOG_TLS_CERT and SYSLOG_TLS_KEY: no certificate in PEM and the private key that belongs to it: %w", err)
+	}
+	c.syslogTLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	return nil
 }
 
 const listenDefault = "127.0.0.1:8080"

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"drain/cluster"
-	"drain/httpapi"
+	"drain/intake"
 	"drain/router"
 	"drain/settings"
 )
@@ -46,7 +46,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := &config{
 		listen: "127.0.0.1:8080", adminListen: "127.0.0.1:8081", brokerListen: "127.0.0.1:9092", dataDir: "/cache/drain",
-		topic: "router", key: httpapi.KeyNone, batchRecords: 3000, batchBytes: 950_000, batchDelay: 5 * time.Millisecond,
+		topic: "router", key: intake.KeyNone, batchRecords: 3000, batchBytes: 950_000, batchDelay: 5 * time.Millisecond,
 		hold: 4200 * time.Millisecond, maxBody: 4 << 20, maxInflight: 64 << 20,
 		redact: router.RedactListed, redactFwd: router.FwdKeep, logLevel: "info", kafka: &cluster.Config{},
 	}
@@ -70,7 +70,7 @@ var everySetting = []struct {
 	{"KAFKA_PREFIX", "river-1.", "x", func(c *config) any { return c.topic }, "river-1.router"},
 	{"KAFKA_TOPIC", "requests", "x", func(c *config) any { return c.topic }, "requests"},
 	{"LOGS_TOPIC", "logs", "x", func(c *config) any { return c.logsTopic }, "logs"},
-	{"KAFKA_KEY", "host", "path", func(c *config) any { return c.key }, httpapi.KeyHost},
+	{"KAFKA_KEY", "host", "path", func(c *config) any { return c.key }, intake.KeyHost},
 	{"KAFKA_COMPRESSION", "zstd", "gzip", func(c *config) any { return c.compression }, 4},
 	{"BATCH_RECORDS", "100", "5", func(c *config) any { return c.batchRecords }, 100},
 	{"BATCH_BYTES", "64KiB", "1MB", func(c *config) any { return c.batchBytes }, 64 << 10},

@@ -36,7 +36,8 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 }
 
 // greet logs what runs where, and writes to w what to do next.
-func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, ingest, admin net.Listener, kafka []string) {
+func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, on listeners, kafka []string) {
+	ingest, admin := on.ingest, on.admin
 	args := []any{"listen", ingest.Addr().String(), "kafka", strings.Join(kafka, ","), "topic", cfg.topic, "ack", "committed"}
 	if cfg.queued {
 		args[len(args)-1] = "queued"
@@ -44,12 +45,18 @@ func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, ingest, adm
 	if admin != nil {
 		args = append(args, "admin", admin.Addr().String())
 	}
+	if on.syslog != nil {
+		args = append(args, "syslog", on.syslog.Addr().String(), "syslog_tls", cfg.syslogTLS != nil)
+	}
 	log.Info("drain listens", args...)
 	if cfg.queued {
 		log.Warn("ACK=queued: a 200 does not mean that Kafka has the records; a crash loses what is in memory")
 	}
 	if !secrets && !loopback(ingest.Addr().String()) {
 		log.Warn("ALLOW_ANONYMOUS: everybody who reaches this address can post logs")
+	}
+	if on.syslog != nil && !loopback(on.syslog.Addr().String()) {
+		log.Warn("SYSLOG_LISTEN: everybody who reaches this address can send logs")
 	}
 	if cfg.maxInflight < 8*int64(cfg.maxBody) {
 		log.Warn("MAX_INFLIGHT is less than 8 times MAX_BODY: the largest bodies may find no room and get 503")

@@ -13,6 +13,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,10 +27,12 @@ import (
 	"drain/cluster"
 	"drain/embedded"
 	"drain/httpapi"
+	"drain/intake"
 	"drain/pool"
 	"drain/publish"
 	"drain/router"
 	"drain/settings"
+	"drain/stream"
 )
 
 func main() {
@@ -64,8 +67,8 @@ const answerWithin = 250 * time.Millisecond
 
 // run is the program: it ends when ctx does, or when a part fails.
 //
-//	            ingest listener (http.Server, a goroutine a connection)
-//	                  │ body ─▶ httpapi: messages ─▶ records
+//	ingest listener (http.Server)      syslog listener (stream, where set)
+//	        a goroutine a connection; body ─▶ intake: messages ─▶ records
 //	                  ▼ Publish copies
 //	watcher (1) ─ publisher ─ senders (1 a partition, 1 request under way each)
 //	                  ▼ lent for one batch
@@ -88,11 +91,11 @@ func run(ctx context.Context, args []string, env environ) error {
 	if err != nil {
 		return settings.UsageError{Err: err}
 	}
-	ingest, admin, err := listen(cfg)
+	on, err := listen(cfg)
 	if err != nil {
 		return err
 	}
-	defer closeAll(ingest, admin)
+	defer on.close()
 
 	kafkaAt := *cfg.kafka
 	kafkaAt.Topics = cfg.topics()
@@ -126,25 +129,37 @@ func run(ctx context.Context, args []string, env environ) error {
 			return pool.Connect(ctx, kafkaAt.Addr(), kafkaAt.Transport())
 		},
 	})
+	records := intake.New(intake.Config{
+		Publisher: publisher, Logs: cfg.logsTopic != "", Redactor: router.NewRedactor(cfg.redact, cfg.redactFwd, cfg.redactNames),
+		Key: cfg.key, MaxRecord: cfg.maxRecord(), Registerer: reg,
+	})
 	server := httpapi.New(httpapi.Config{
-		Publisher: publisher, Logs: cfg.logsTopic != "", Budget: budget, Credentials: credentials,
-		Redactor: router.NewRedactor(cfg.redact, cfg.redactFwd, cfg.redactNames), Key: cfg.key, Queued: cfg.queued,
-		Hold: cfg.hold, MaxBody: cfg.maxBody, MaxRecord: cfg.maxRecord(), Logger: log, Registerer: reg,
+		Intake: records, Publisher: publisher, Budget: budget, Credentials: credentials, Queued: cfg.queued,
+		Hold: cfg.hold, MaxBody: cfg.maxBody, Logger: log, Registerer: reg,
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), MetricsToken: cfg.metricsToken,
 	})
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug) // what clients do wrong
 	ingestServer := httpapi.NewHTTPServer(server.Handler(), cfg.maxBody, cfg.hold, errorLog)
 	adminServer := httpapi.NewHTTPServer(server.Admin(profiles(cfg.pprof)), 0, time.Minute, errorLog)
 
-	greet(env.stdout, log, cfg, credentials.Any(), ingest, admin, kafkaAt.Addresses)
+	var drains *stream.Server // over TCP
+	if on.syslog != nil {
+		drains = stream.New(stream.Config{Intake: records, Publisher: publisher, Budget: budget, TLS: cfg.syslogTLS,
+			MaxMessage: min(cfg.maxBody, maxMessage), Registerer: reg, Logger: log})
+	}
+
+	greet(env.stdout, log, cfg, credentials.Any(), on, kafkaAt.Addresses)
 
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { publisher.Run(); return nil })
 	parts.Go(func() error { credentials.Run(ctx, env.hup); return nil })
 	parts.Go(func() error { tend(ctx); return nil })
-	parts.Go(func() error { return serve(ingestServer, ingest) })
-	if admin != nil {
-		parts.Go(func() error { return serve(adminServer, admin) })
+	parts.Go(func() error { return serve(ingestServer, on.ingest) })
+	if on.admin != nil {
+		parts.Go(func() error { return serve(adminServer, on.admin) })
+	}
+	if drains != nil {
+		parts.Go(func() error { return drains.Serve(on.syslog) })
 	}
 	parts.Go(func() error {
 		<-ctx.Done()
@@ -157,9 +172,14 @@ func run(ctx context.Context, args []string, env environ) error {
 		// cut off, so that there is time left for the batches.
 		answered, cancel := context.WithTimeout(deadline, cfg.hold+answerWithin)
 		defer cancel()
+		var doors sync.WaitGroup
+		if drains != nil {
+			doors.Go(func() { drains.Shutdown(answered) })
+		}
 		if ingestServer.Shutdown(answered) != nil {
 			_ = ingestServer.Close()
 		}
+		doors.Wait()
 		err := publisher.Shutdown(deadline)
 		_ = adminServer.Close()
 		if err == nil {
@@ -201,29 +221,46 @@ func (c *config) maxRecord() int {
 	return max(c.batchBytes, defaultBatch) - 4<<10
 }
 
+// maxMessage is the largest message of a syslog drain, in bytes: more than a record
+// can hold.
+const maxMessage = 1 << 20
+
+// listeners are where drain listens; admin and syslog are nil when they are turned off.
+type listeners struct{ ingest, admin, syslog net.Listener }
+
 // listen opens the listeners first, so that a taken port is said before anything
-// is begun. admin is nil when it is turned off.
-func listen(cfg *config) (ingest, admin net.Listener, err error) {
-	ingest, err = net.Listen("tcp", cfg.listen)
-	if err != nil {
-		return nil, nil, fmt.Errorf("listen for logs on %s: %w: set LISTEN to a free address", cfg.listen, err)
+// is begun.
+func listen(cfg *config) (on listeners, err error) {
+	defer func() {
+		if err != nil {
+			on.close()
+		}
+	}()
+	most := maxConnections() // of all together, 0 for no limit
+	if on.ingest, err = net.Listen("tcp", cfg.listen); err != nil {
+		return on, fmt.Errorf("listen for logs on %s: %w: set LISTEN to a free address", cfg.listen, err)
 	}
-	if n := maxConnections(); n > 0 {
-		ingest = netutil.LimitListener(ingest, n)
+	if cfg.syslogListen != "" {
+		if on.syslog, err = net.Listen("tcp", cfg.syslogListen); err != nil {
+			return on, fmt.Errorf("listen for syslog drains on %s: %w: set SYSLOG_LISTEN to a free address, or to nothing", cfg.syslogListen, err)
+		}
+		if third := most / 3; third > 0 {
+			on.syslog, most = netutil.LimitListener(on.syslog, third), most-third
+		}
 	}
-	if cfg.adminListen == "" {
-		return ingest, nil, nil
+	if most > 0 {
+		on.ingest = netutil.LimitListener(on.ingest, most)
 	}
-	admin, err = net.Listen("tcp", cfg.adminListen)
-	if err != nil {
-		ingest.Close()
-		return nil, nil, fmt.Errorf("listen for the administrator on %s: %w: set ADMIN_LISTEN to a free address, or to nothing", cfg.adminListen, err)
+	if cfg.adminListen != "" {
+		if on.admin, err = net.Listen("tcp", cfg.adminListen); err != nil {
+			return on, fmt.Errorf("listen for the administrator on %s: %w: set ADMIN_LISTEN to a free address, or to nothing", cfg.adminListen, err)
+		}
 	}
-	return ingest, admin, nil
+	return on, nil
 }
 
-func closeAll(listeners ...net.Listener) {
-	for _, l := range listeners {
+func (on *listeners) close() {
+	for _, l := range []net.Listener{on.ingest, on.admin, on.syslog} {
 		if l != nil {
 			l.Close()
 		}

@@ -21,8 +21,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
-	"drain/trial/journal"
 	"drain/settings"
+	"drain/trial/journal"
 )
 
 func TestMain(m *testing.M) {

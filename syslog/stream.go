@@ -1,0 +1,162 @@
+package syslog
+
+import "bytes"
+
+// Stream finds the messages of a connection, whose bytes come bit by bit, as Split does
+// those of a body: octet-counted, as syslog drains have them, or a line each. The zero
+// Stream believes no count; set Most.
+type Stream struct {
+	// Most is the largest message that is waited for, in bytes. A count beyond it is
+	// taken for a broken one.
+	Most int
+
+	form streamForm
+}
+
+type streamForm uint8
+
+const (
+	undecided streamForm = iota
+	inCounts
+	inLines
+)
+
+// Split appends the messages that have come whole to dst, in order. buf is what has come
+// and is not split yet; rest is where the first message begins of which more is to come.
+// With final, nothing more comes, or it is not waited for, and rest is len(buf).
+func (s *Stream) Split(dst []Span, buf []byte, final bool) (spans []Span, rest int) {
+	i := skipSpace(buf, 0)
+	if s.form == undecided {
+		if bytes.HasPrefix(buf[i:], byteOrderMark) {
+			i = skipSpace(buf, i+len(byteOrderMark))
+		}
+		if !s.decide(buf, i, final) {
+			return dst, i
+		}
+	}
+	if s.form == inCounts {
+		return s.splitCounted(dst, buf, i, final)
+	}
+	end := bytes.LastIndexByte(buf, '\n') + 1
+	if final {
+		end = len(buf)
+	}
+	if end <= i {
+		return dst, i
+	}
+	return splitLines(dst, buf[:end], i), end
+}
+
+// decide finds the stream's form in its first bytes; it tells whether there are enough.
+func (s *Stream) decide(buf []byte, i int, final bool) bool {
+	switch {
+	case i == len(buf), !final && mayBeHead(buf[i:]):
+		return false
+	case isLine(buf[i:]):
+		s.form = inLines
+	case isCounted(buf, i), bareStart(buf, i) >= 0:
+		s.form = inCounts
+	default: // garbage in front: what can be recognised first decides
+		counts := nextCounted(buf, i)
+		line := nextLine(buf, i, counts)
+		switch {
+		case line < counts:
+			s.form = inLines
+		case counts < len(buf) || final:
+			s.form = inCounts
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Stream) splitCounted(dst []Span, buf []byte, i int, final bool) ([]Span, int) {
+	for {
+		if i = skipSpace(buf, i); i == len(buf) || !final && mayBeHead(buf[i:]) {
+			return dst, i
+		}
+		form := Counted
+		start, n, ok := readCount(buf, i)
+		if !ok {
+			if n, start = -1, bareStart(buf, i); start < 0 {
+				form, start = Unreadable, i
+			}
+		}
+		if n > s.Most {
+			n = -1
+		}
+		end := start + n
+		if n > 0 && end > len(buf) && !final {
+			return dst, i
+		}
+		bad := n <= 0 || !(canEnd(buf, end) || !final && mayBeHead(buf[end:])) || insideCount(buf, end)
+		if bad {
+			from := start + 1
+			if form == Unreadable {
+				from = i
+			}
+			if end = nextCounted(buf, from); end == len(buf) && !final {
+				return dst, i // it may end further on
+			}
+		}
+		dst = append(dst, Span{Start: int32(start), End: int32(end), Form: form, BadCount: bad && form == Counted})
+		i = end
+	}
+}
+
+// mayBeHead tells whether b is the beginning of `LEN SP <PRI>`, and nothing more.
+func mayBeHead(b []byte) bool {
+	if len(b) >= maxHead {
+		return false
+	}
+	i := 0
+	if i < len(b) && (b[i] == '-' || b[i] == '+') {
+		i++
+	}
+	for i < len(b) && isDigit(b[i]) {
+		i++
+	}
+	if i < len(b) && b[i] == ' ' {
+		i++
+	}
+	if i < len(b) && b[i] == '<' {
+		i++
+	}
+	for digits := 0; i < len(b) && digits < 3 && isDigit(b[i]); digits++ {
+		i++
+	}
+	return i == len(b)
+}
+
+// DrainToken is the drain's token, which syslog drains carry in the place of the
+// hostname; nil where there is another name.
+//
+//	<40>1 2013-01-01T01:01:01+00:00 d.9173ea1f-6f14-4976-9cf0-7cd0dafdcdbc app web.1 - …
+func DrainToken(message []byte) []byte {
+	if host := hostname(message); isToken(host) {
+		return host
+	}
+	return nil
+}
+
+// hostname is the third field of a message, nil if there is none.
+func hostname(message []byte) []byte {
+	_, i := field(message, 0)
+	_, i = field(message, i)
+	host, _ := field(message, i)
+	return host
+}
+
+func isToken(host []byte) bool {
+	const least, most = 10, 64
+	if len(host) < least || len(host) > most || host[0] != 'd' || host[1] != '.' {
+		return false
+	}
+	for _, c := range host[2:] {
+		if !isDigit(c) && !(c >= 'a' && c <= 'f') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
