@@ -65,12 +65,12 @@ const (
 	// or what a message needs.
 	firstBuffer = 4 << 10
 	mostBuffer  = 128 << 10
-	// A message of which no more comes for stalled is taken as it is: its count was
-	// wrong, or its sender is gone.
-	stalled = 10 * time.Second
 	// A connection is believed to be alive for idle; a client that has gone without a
 	// word is found by TCP's keep-alive before.
 	idle = 2 * time.Hour
+	// wholeWait is for what follows a message that does not end as those before it, by
+	// which it can be seen whether it has ended.
+	wholeWait = 200 * time.Millisecond
 	// At a stop, what comes within lastWait of the last is still taken, for lastTime.
 	lastWait = 500 * time.Millisecond
 	lastTime = 2 * time.Second
@@ -131,7 +131,10 @@ func (c *conn) next() (more bool) {
 func (c *conn) read(partial bool) error {
 	wait := idle
 	if partial {
-		wait = stalled
+		wait = c.server.cfg.Stalled
+	}
+	if c.stream.Whole {
+		wait = wholeWait
 	}
 	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return err
@@ -158,7 +161,7 @@ func (c *conn) makeRoom() bool {
 	case size == 0:
 		c.buf = c.first[:0]
 	case len(c.buf) == size: // with the beginning of a message
-		return size < c.stream.Most+mostBuffer && c.resize(max(2*size, mostBuffer), stalled)
+		return size < c.stream.Most+mostBuffer && c.resize(max(2*size, mostBuffer), c.server.cfg.Stalled)
 	case c.filled && size < mostBuffer:
 		c.resize(mostBuffer, 0) // or it stays as it is
 	case !c.filled && len(c.buf) == 0 && size > firstBuffer:

@@ -32,6 +32,9 @@ type Config struct {
 	TLS *tls.Config
 	// MaxMessage is the largest message in bytes.
 	MaxMessage int
+	// Stalled is how long the rest of a message is waited for. It is taken as it is then:
+	// its count was wrong, or its sender is gone.
+	Stalled    time.Duration
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
 }

@@ -10,7 +10,13 @@ type Stream struct {
 	// taken for a broken one.
 	Most int
 
-	form streamForm
+	// Whole says that what stands at rest is a message as its count has it, and is kept
+	// back only because it does not end as those before it did. It is not worth a long
+	// wait.
+	Whole bool
+
+	form     streamForm
+	newlines bool // the last message ended with one
 }
 
 type streamForm uint8
@@ -25,6 +31,7 @@ const (
 // and is not split yet; rest is where the first message begins of which more is to come.
 // With final, nothing more comes, or it is not waited for, and rest is len(buf).
 func (s *Stream) Split(dst []Span, buf []byte, final bool) (spans []Span, rest int) {
+	s.Whole = false
 	i := skipSpace(buf, 0)
 	if s.form == undecided {
 		if bytes.HasPrefix(buf[i:], byteOrderMark) {
@@ -87,22 +94,48 @@ func (s *Stream) splitCounted(dst []Span, buf []byte, i int, final bool) ([]Span
 			n = -1
 		}
 		end := start + n
-		if n > 0 && end > len(buf) && !final {
+		if n > 0 && !final && (end > len(buf) || s.unsure(buf, end)) {
 			return dst, i
 		}
-		bad := n <= 0 || !(canEnd(buf, end) || !final && mayBeHead(buf[end:])) || insideCount(buf, end)
+		bad := n <= 0 || !canEnd(buf, end) || insideCount(buf, end)
 		if bad {
 			from := start + 1
 			if form == Unreadable {
 				from = i
 			}
-			if end = nextCounted(buf, from); end == len(buf) && !final {
-				return dst, i // it may end further on
+			if end = nextCounted(buf, from); !final && (end == len(buf) || s.unread(buf, from, end)) {
+				return dst, i
 			}
 		}
 		dst = append(dst, Span{Start: int32(start), End: int32(end), Form: form, BadCount: bad && form == Counted})
+		s.newlines = buf[end-1] == '\n'
 		i = end
 	}
+}
+
+// unsure tells whether it takes more than has come to see whether a message ends at end.
+func (s *Stream) unsure(buf []byte, end int) bool {
+	switch {
+	case buf[end-1] == '\n':
+		return false
+	case end == len(buf):
+		// A sender that ends its messages with newlines has a broken count here, or
+		// a notice that its next message follows. One that has none has no more to
+		// say now.
+		s.Whole = s.newlines
+		return s.newlines
+	}
+	return mayBeHead(buf[end:]) || isDigit(buf[end-1]) && s.unread(buf, end, end)
+}
+
+// unread tells whether the message has not come whole whose count begins at end, or with
+// digits before it, behind from.
+func (s *Stream) unread(buf []byte, from, end int) bool {
+	for end > from && isDigit(buf[end-1]) {
+		end--
+	}
+	start, n, ok := readCount(buf, end)
+	return ok && n <= s.Most && start+n > len(buf)
 }
 
 // mayBeHead tells whether b is the beginning of `LEN SP <PRI>`, and nothing more.

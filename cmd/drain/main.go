@@ -145,7 +145,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	var drains *stream.Server // over TCP
 	if on.syslog != nil {
 		drains = stream.New(stream.Config{Intake: records, Publisher: publisher, Budget: budget, TLS: cfg.syslogTLS,
-			MaxMessage: min(cfg.maxBody, maxMessage), Registerer: reg, Logger: log})
+			MaxMessage: min(cfg.maxBody, maxMessage), Stalled: stalledAfter, Registerer: reg, Logger: log})
 	}
 
 	greet(env.stdout, log, cfg, credentials.Any(), on, kafkaAt.Addresses)
@@ -221,9 +221,12 @@ func (c *config) maxRecord() int {
 	return max(c.batchBytes, defaultBatch) - 4<<10
 }
 
-// maxMessage is the largest message of a syslog drain, in bytes: more than a record
-// can hold.
-const maxMessage = 1 << 20
+// Of syslog drains: the largest message in bytes, more than a record can hold, and how
+// long the rest of one is waited for.
+const (
+	maxMessage   = 1 << 20
+	stalledAfter = 10 * time.Second
+)
 
 // listeners are where drain listens; admin and syslog are nil when they are turned off.
 type listeners struct{ ingest, admin, syslog net.Listener }
