@@ -264,10 +264,10 @@ func TestBytes_comeAsTheyMay(t *testing.T) {
 // While Kafka takes nothing, nothing is read but what memory allows, and the sender waits.
 // Then all of it comes, once.
 func TestBackpressure(t *testing.T) {
-	d := open(t, func(s *setup) { s.inflight = 4 << 20 })
+	d := open(t, func(s *setup) { s.inflight = 2 << 20 })
 	stop := d.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
 	conn := d.dial()
-	const lines = 40_000 // some 14 MB
+	const lines = 20_000 // some 7 MB
 	all := bytes.Join(usual.Frames(usual.Lines(lines, 1), 300), nil)
 	sent := make(chan error, 1)
 	go func() {
@@ -281,10 +281,10 @@ func TestBackpressure(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 		return read > 0 && read == before
 	})
-	if int(read) > len(all)/4 {
+	if int(read) > len(all)/3 {
 		t.Errorf("%v of %d bytes were read", read, len(all))
 	}
-	if held := d.budget.Used(); held > 4<<20 {
+	if held := d.budget.Used(); held > 2<<20 {
 		t.Errorf("%d bytes are held", held)
 	}
 	// Others still get in.
@@ -490,12 +490,13 @@ func TestGarbage(t *testing.T) {
 	if d.metric("drain_messages_total", "kind=malformed") < 7 {
 		t.Error("not counted")
 	}
+	before := int(d.metric("drain_records_total", "topic=router", "result=committed"))
 	conn := d.dial()
 	_, err := conn.Write(count(routerLine("good")))
 	must(t, err)
-	eventually(t, "a good line is taken", func() bool {
-		return slices.ContainsFunc(d.records("router", int(d.metric("drain_records_total", "topic=router", "result=committed"))), func(rec map[string]any) bool { return rec["request_id"] == "good" })
-	})
+	if !slices.ContainsFunc(d.records("router", before+1), func(rec map[string]any) bool { return rec["request_id"] == "good" }) {
+		t.Error("a good line is not taken")
+	}
 }
 
 // What go-syslog writes and reads, drain reads.

@@ -64,6 +64,7 @@ var everySetting = []struct {
 }{
 	{"LISTEN", "127.0.0.1:1080", "127.0.0.1:1081", func(c *config) any { return c.listen }, "127.0.0.1:1080"},
 	{"DRAIN_SECRETS_FILE", "/etc/secrets", "/etc/others", func(c *config) any { return c.secretsFile }, "/etc/secrets"},
+	{"SYSLOG_LISTEN", "127.0.0.1:1601", "127.0.0.1:1602", func(c *config) any { return c.syslogListen }, "127.0.0.1:1601"},
 	{"KAFKA_URL", "kafka://a:9094,kafka://b", "c:1", func(c *config) any { return strings.Join(c.kafka.Addresses, " ") }, "a:9094 b:9092"},
 	{"KAFKA_SASL_MECHANISM", "PLAIN", "SCRAM-SHA-256", func(c *config) any { return c.kafka.SASL.Mechanism }, "PLAIN"},
 	{"KAFKA_SASL_USERNAME", "drain", "x", func(c *config) any { return c.kafka.SASL.Username }, "drain"},
@@ -180,7 +181,7 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	}
 	var tests []badSetting
 	add := func(more []badSetting) { tests = append(tests, more...) }
-	for _, name := range []string{"LISTEN", "ADMIN_LISTEN", "BROKER_LISTEN"} {
+	for _, name := range []string{"LISTEN", "ADMIN_LISTEN", "BROKER_LISTEN", "SYSLOG_LISTEN"} {
 		add(bad(name, "127.0.0.1:8080", "8080", "localhost", "127.0.0.1:http", "127.0.0.1:70000", "127.0.0.1:-1", "127.0.0.1:+1", "::1:80", "a\nb"))
 	}
 	add(bad("KAFKA_URL", "kafka://host:port", " ", ",", "http://h:1", "kafka+ssl://", "kafka+ssl://h:1,kafka://g:1", "kafka://", "kafka://h:p", "h:0", "h:99999", "kafka://"+loot+"@h:1", "kafka://u:"+loot+"@h:1", "h:1,u:"+loot+"@h"))
@@ -219,6 +220,13 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 		{vars{"KAFKA_SASL_MECHANISM": "PLAIN", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": loot}, nil, "KAFKA_URL", "kafka+ssl"},
 		{vars{"KAFKA_URL": "h:1", "KAFKA_SASL_MECHANISM": "plain", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": loot}, nil, "KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"},
 		{vars{"KAFKA_URL": "h:1"}, []string{"--kafka-sasl-password", loot}, "KAFKA_SASL_PASSWORD", "environment"},
+		{vars{"SYSLOG_LISTEN": ":6514", "DRAIN_SECRETS": loot}, nil, "SYSLOG_LISTEN", "ALLOW_ANONYMOUS=true"},
+		{vars{"SYSLOG_TLS_KEY": loot}, nil, "SYSLOG_LISTEN", ":6514"},
+		{vars{"SYSLOG_TLS_CERT": loot}, nil, "SYSLOG_LISTEN", ":6514"},
+		{vars{"SYSLOG_LISTEN": "127.0.0.1:1", "SYSLOG_TLS_CERT": loot}, nil, "SYSLOG_TLS_KEY", "both"},
+		{vars{"SYSLOG_LISTEN": "127.0.0.1:1", "SYSLOG_TLS_KEY": loot}, nil, "SYSLOG_TLS_CERT", "both"},
+		{vars{"SYSLOG_LISTEN": "127.0.0.1:1", "SYSLOG_TLS_CERT": loot, "SYSLOG_TLS_KEY": loot}, nil, "SYSLOG_TLS_CERT", "PEM"},
+		{nil, []string{"--syslog-tls-key=" + loot}, "SYSLOG_TLS_KEY", "environment"},
 		{vars{"DYNO": "web.1", "DRAIN_SECRETS": loot}, nil, "KAFKA_URL", "attach"},
 		{vars{"LISTEN": "0.0.0.0:80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
 		{vars{"LISTEN": ":80"}, nil, "DRAIN_SECRETS", "ALLOW_ANONYMOUS"},
@@ -278,6 +286,8 @@ func TestSettingsThatLetEverybodyIn(t *testing.T) {
 		{"LISTEN": ":80", "DRAIN_SECRETS_FILE": "/etc/secrets"},
 		{"LISTEN": ":80", "ALLOW_ANONYMOUS": "true"},
 		{"LISTEN": "localhost:80"},
+		{"SYSLOG_LISTEN": ":6514", "ALLOW_ANONYMOUS": "true"},
+		{"SYSLOG_LISTEN": "127.0.0.1:6514"},
 		{"LISTEN": "127.5.5.5:80"},
 		{"LISTEN": "[::1]:80"},
 		{"PORT": "80", "ALLOW_ANONYMOUS": "yes"},
@@ -301,7 +311,7 @@ func TestHelp(t *testing.T) {
 			}
 		}
 		text := strings.Join(strings.Fields(help.String()), " ")
-		for _, want := range []string{"--allow-anonymous", "DRAIN_SECRETS", "METRICS_TOKEN", "PORT",
+		for _, want := range []string{"--allow-anonymous", "DRAIN_SECRETS", "METRICS_TOKEN", "SYSLOG_TLS_KEY", "KAFKA_SASL_PASSWORD", "PORT",
 			"(default 127.0.0.1:8080)", "(default router)", "(default none)", "(default 3000)", "(default 950KB)", "(default 5ms)",
 			"(default 4 per broker)", "(default committed)", "(default 4200ms)", "(default 4MiB)", "(default 64MiB)", "(default listed)", "(default off)",
 			"(default: drain in the user's cache folder)", "(default 127.0.0.1:9092)", "(default 127.0.0.1:8081)", "(default info)"} {
