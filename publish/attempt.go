@@ -10,6 +10,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/produce"
 	"github.com/segmentio/kafka-go/protocol/rawproduce"
+
+	"drain/pool"
 )
 
 // call is a produce request as kafka-go takes it, made once for a partition.
@@ -51,11 +53,17 @@ func (pt *partition) attempt(ctx context.Context, b *batch) (took time.Duration,
 		}
 		defer func() { <-p.slow }()
 	}
-	wait := pt.limits.start(maxWait)
-	loan, err := p.cfg.Pool.Acquire(wait)
-	pt.limits.end(wait, err == nil)
+	loan, err := pt.borrow()
 	if err != nil {
 		return 0, err
+	}
+	// The client may be one whose connection was throttled just now.
+	for p.throttle.holds(pt) {
+		loan.Return()
+		p.throttle.wait(ctx, pt)
+		if loan, err = pt.borrow(); err != nil {
+			return 0, err
+		}
 	}
 	began := time.Now()
 	err = pt.produce(loan.Client(), b)
@@ -71,6 +79,14 @@ func (pt *partition) attempt(ctx context.Context, b *batch) (took time.Duration,
 		loan.Return()
 	}
 	return took, err
+}
+
+// borrow waits for a client.
+func (pt *partition) borrow() (pool.Loan, error) {
+	wait := pt.limits.start(maxWait)
+	loan, err := pt.p.cfg.Pool.Acquire(wait)
+	pt.limits.end(wait, err == nil)
+	return loan, err
 }
 
 // produce sends b and reads the answer, within pt.timeout. The broker is told half
@@ -91,9 +107,8 @@ func (pt *partition) produce(client *kafka.Client, b *batch) error {
 		return err
 	}
 	response := answer.(*produce.Response)
-	if ms := response.ThrottleTimeMs; ms > 0 {
-		pt.p.throttle.note(pt.leader.Load(), time.Duration(ms)*time.Millisecond)
-	}
+	pt.answered = time.Now()
+	pt.p.throttle.note(pt.leader.Load(), time.Duration(response.ThrottleTimeMs)*time.Millisecond)
 	topics := response.Topics
 	if len(topics) == 0 || len(topics[0].Partitions) == 0 {
 		return protocol.ErrNoPartition

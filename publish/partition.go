@@ -42,6 +42,7 @@ type partition struct {
 	lost     *producer     // the one before, which no longer works
 	sequence int32         // of the next record under producer
 	timeout  time.Duration // for one attempt
+	answered time.Time     // when its leader last was heard
 	slow     bool          // the last request took long …
 	silent   bool          // … and was not even answered
 	failing  bool          // complained about

@@ -99,7 +99,7 @@ func New(cfg Config) *Publisher {
 		packers:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		ended:     make(chan struct{}),
 	}
-	p.throttle = throttle{seconds: p.metrics.throttled, log: cfg.Logger, hurry: make(chan struct{}), until: make(map[int32]time.Time)}
+	p.throttle = throttle{seconds: p.metrics.throttled, log: cfg.Logger, hurry: make(chan struct{}), brokers: make(map[int32]*patience)}
 	for _, name := range cfg.Topics {
 		t := &topic{
 			name:      name,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,15 +14,27 @@ import (
 // answer such a request at once, with the time for which they will read no more from
 // its connection (KIP-219). A batch that was sent all the same would wait there, time
 // out, and be sent again by another connection.
+//
+// The time that brokers ask for may be short while batches are small, and small batches
+// cost most: each has a head, and is compressed alone. So each partition pauses between
+// its batches, too, the longer the more often brokers complain. A pause lets batches grow
+// until they fit the quota.
 type throttle struct {
 	seconds prometheus.Counter
 	log     *slog.Logger
 	hurry   chan struct{} // closed when drain stops: then nobody is held back
+	said    atomic.Bool   // a broker asks for time, or did lately: else there is nothing to look at
 
-	mu     sync.Mutex          // guards the following
-	until  map[int32]time.Time // by broker, as many as there are leaders
-	warned time.Time
-	last   time.Time // when a broker last said so
+	mu      sync.Mutex // guards the following
+	brokers map[int32]*patience
+	warned  time.Time
+	last    time.Time // when a broker last said so
+}
+
+// patience is what one broker wants.
+type patience struct {
+	until time.Time     // it is not to be asked before
+	pause time.Duration // between a partition's batches
 }
 
 const (
@@ -29,17 +42,43 @@ const (
 	// seconds by default (quota.window.num × quota.window.size.seconds).
 	longestThrottle = 30 * time.Second
 	throttleWarning = time.Minute
+	// A pause begins with shortestPause, is doubled when a broker complains, at most
+	// once in its own time, and wanes by 1/pauseWane with each batch that passes.
+	shortestPause = 25 * time.Millisecond
+	longestPause  = time.Second
+	pauseWane     = 64
 )
 
-// note takes in that a broker asks for so much time.
-func (t *throttle) note(broker int32, d time.Duration) {
-	d = min(d, longestThrottle)
+// note takes in what a broker said with its answer: that it asks for so much time, or 0.
+func (t *throttle) note(broker int32, asked time.Duration) {
+	if asked == 0 && !t.said.Load() {
+		return
+	}
+	asked = min(asked, longestThrottle)
 	now := time.Now()
-	t.seconds.Add(d.Seconds())
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if until := now.Add(d); until.After(t.until[broker]) {
-		t.until[broker] = until
+	p := t.brokers[broker]
+	if asked == 0 {
+		if p != nil {
+			if p.pause -= p.pause / pauseWane; p.pause < shortestPause/2 {
+				delete(t.brokers, broker)
+				t.said.Store(len(t.brokers) > 0)
+			}
+		}
+		return
+	}
+	t.said.Store(true)
+	t.seconds.Add(asked.Seconds())
+	if p == nil {
+		p = new(patience)
+		t.brokers[broker] = p
+	}
+	if now.After(p.until) { // else what it says is of a batch that was sent before
+		p.pause = min(max(2*p.pause, shortestPause), longestPause)
+	}
+	if until := now.Add(max(asked, p.pause)); until.After(p.until) {
+		p.until = until
 	}
 	t.last = now
 	if now.Sub(t.warned) < throttleWarning {
@@ -47,7 +86,7 @@ func (t *throttle) note(broker int32, d time.Duration) {
 	}
 	t.warned = now
 	t.log.Warn("Kafka slows us down: more is produced than its quota lets through; records wait in memory",
-		"broker", broker, "wait", d, "do", throttleAdvice)
+		"broker", broker, "wait", asked, "do", throttleAdvice)
 }
 
 const throttleAdvice = "set KAFKA_COMPRESSION=zstd, or get a larger quota (on Heroku a larger plan)"
@@ -55,7 +94,8 @@ const throttleAdvice = "set KAFKA_COMPRESSION=zstd, or get a larger quota (on He
 // wait holds a partition back, until its leader may be asked again, or one of the
 // others ends it.
 func (t *throttle) wait(ctx context.Context, pt *partition) {
-	for left := t.left(pt); left > 0; left = t.left(pt) { // it may have grown meanwhile
+	for t.holds(pt) { // it may grow meanwhile
+		left := t.left(pt)
 		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:
@@ -69,11 +109,28 @@ func (t *throttle) wait(ctx context.Context, pt *partition) {
 	}
 }
 
-// left is for how long the partition's leader is not to be asked.
+// holds tells whether wait would wait.
+func (t *throttle) holds(pt *partition) bool {
+	select {
+	case <-t.hurry:
+		return false
+	default:
+		return t.left(pt) > 0
+	}
+}
+
+// left is for how long the partition is to be held back.
 func (t *throttle) left(pt *partition) time.Duration {
+	if !t.said.Load() {
+		return 0
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return time.Until(t.until[pt.leader.Load()])
+	p := t.brokers[pt.leader.Load()]
+	if p == nil {
+		return 0
+	}
+	return max(time.Until(p.until), time.Until(pt.answered.Add(p.pause)))
 }
 
 // lately tells whether a broker has asked for time within so much of it.

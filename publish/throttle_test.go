@@ -15,7 +15,7 @@ import (
 
 func newThrottle(log *bytes.Buffer) *throttle {
 	return &throttle{seconds: prometheus.NewCounter(prometheus.CounterOpts{Name: "seconds"}), log: slog.New(slog.NewTextHandler(log, nil)),
-		hurry: make(chan struct{}), until: make(map[int32]time.Time)}
+		hurry: make(chan struct{}), brokers: make(map[int32]*patience)}
 }
 
 func TestThrottle(t *testing.T) {
