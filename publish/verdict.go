@@ -96,7 +96,7 @@ func advice(err error, topic, prefix string) string {
 	}
 	switch {
 	case errors.Is(err, protocol.ErrNoTopic), errors.Is(err, kafka.UnknownTopicOrPartition):
-		return fmt.Sprintf("make it with `topic create %s` (on Heroku `heroku kafka:topics:create %s`), or look at KAFKA_TOPIC, LOGS_TOPIC and %s", bare, bare, withPrefix)
+		return fmt.Sprintf("make the topic %s: `topic create %s`, on Heroku `heroku kafka:topics:create %s`; or look at KAFKA_TOPIC, LOGS_TOPIC and %s", topic, bare, bare, withPrefix)
 	case errors.Is(err, protocol.ErrNoPartition):
 		return fmt.Sprintf("nothing, if the topic %s was just made anew; else look at its partitions", topic)
 	case errors.Is(err, kafka.TopicAuthorizationFailed):
