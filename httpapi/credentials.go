@@ -27,6 +27,9 @@ type credential struct {
 	hash [sha256.Size]byte
 	app  string
 	used prometheus.Counter // by app
+	// awkward says that it cannot stand in a drain's URL as it is: Logplex crashes over
+	// a `:` in a password, and the others end it or have to be encoded.
+	awkward bool
 }
 
 // parseSecrets reads a list of secrets, each `secret` or `app=secret`, separated
@@ -44,7 +47,7 @@ func parseSecrets(list string) ([]credential, error) {
 		if len(secret) < minSecret {
 			return nil, fmt.Errorf("entry %d has a secret of %d characters: use at least %d", i+1, len(secret), minSecret)
 		}
-		found = append(found, credential{hash: sha256.Sum256([]byte(secret)), app: app})
+		found = append(found, credential{hash: sha256.Sum256([]byte(secret)), app: app, awkward: strings.ContainsAny(secret, ":@/%")})
 	}
 	return found, nil
 }
@@ -201,8 +204,13 @@ func (c *Credentials) read() (changed bool, err error) {
 // accept makes list the live one. Its apps are the administrator's words, so that
 // they may be labels.
 func (c *Credentials) accept(list []credential) {
+	awkward := false
 	for i := range list {
 		list[i].used = c.used.WithLabelValues(strings.ToValidUTF8(list[i].app, "\uFFFD"))
+		awkward = awkward || list[i].awkward
+	}
+	if awkward {
+		c.log.Warn("a secret has one of : @ / % in it, with which it cannot stand in a drain's URL: make it of letters and digits (openssl rand -hex 24)")
 	}
 	c.live.Store(&list)
 }

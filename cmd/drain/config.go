@@ -143,6 +143,9 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	if f.Listen != nil {
 		c.listen = *f.Listen
 	}
+	if _, port, _ := net.SplitHostPort(c.listen); c.adminListen == adminDefault && strings.HasSuffix(adminDefault, ":"+port) {
+		c.adminListen = "127.0.0.1:0" // Heroku chooses PORT
+	}
 	r := settings.Reader{}
 	r.Address("LISTEN", c.listen)
 	if c.adminListen != "" {
@@ -233,7 +236,10 @@ func (c *config) readSyslog(f *flags, key string) error {
 	return nil
 }
 
-const listenDefault = "127.0.0.1:8080"
+const (
+	listenDefault = "127.0.0.1:8080"
+	adminDefault  = "127.0.0.1:8081"
+)
 
 var (
 	logLevels  = []string{"debug", "info", "warn", "error"}
