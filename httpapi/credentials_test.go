@@ -364,7 +364,7 @@ func holds(list, password string) bool {
 // A secret that Heroku's sender cannot carry is warned of, not refused: curl can.
 func TestASecretThatNoURLHoldsIsWarnedOf(t *testing.T) {
 	for secret, warned := range map[string]bool{"0123456789abcdef": false, "app=0123456789abcdef": false, "0123456789abcde:": true, "0123456789abcde@": true,
-		"0123456789abcde/": true, "app=0123456789abcde%": true, "0123456789abcdef== ": false} {
+		"0123456789abcde/": true, "app=0123456789abcde%": true} {
 		log := new(journal.Journal)
 		if _, err := NewCredentials("0123456789abcdeg "+secret, "", slog.New(slog.NewTextHandler(log, nil)), prometheus.NewRegistry()); err != nil {
 			t.Fatal(err)

@@ -74,7 +74,7 @@ func (t *throttle) note(broker int32, asked time.Duration) {
 		p = new(patience)
 		t.brokers[broker] = p
 	}
-	if now.After(p.until) { // else what it says is of a batch that was sent before
+	if !now.Before(p.until) { // else what it says is of a batch that was sent before
 		p.pause = min(max(2*p.pause, shortestPause), longestPause)
 	}
 	if until := now.Add(max(asked, p.pause)); until.After(p.until) {

@@ -107,3 +107,57 @@ func TestThrottle_warnsOnceAMinute(t *testing.T) {
 		}
 	})
 }
+
+// The more often a broker complains, the longer partitions pause between their batches;
+// when it does not, less and less, until all is as before.
+func TestThrottle_pausesBetweenBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		th := newThrottle(&log)
+		pt := &partition{retired: make(chan struct{})}
+		pt.leader.Store(1)
+		// send sends a batch, to which the broker answers; it tells for how long the
+		// partition was held back before it.
+		send := func(asked time.Duration) time.Duration {
+			began := time.Now()
+			th.wait(t.Context(), pt)
+			held := time.Since(began)
+			pt.answered = time.Now()
+			th.note(1, asked)
+			return held
+		}
+		for range 3 {
+			if held := send(0); held != 0 {
+				t.Fatalf("held for %s before any complaint", held)
+			}
+		}
+		want := shortestPause
+		send(time.Millisecond)
+		for range 10 {
+			if held := send(time.Millisecond); held != want {
+				t.Fatalf("held for %s, want %s", held, want)
+			}
+			want = min(2*want, longestPause)
+			// What other connections are told meanwhile is of the same.
+			th.note(1, time.Millisecond)
+			th.note(1, time.Millisecond)
+		}
+		if want != longestPause {
+			t.Fatal("the longest pause was not reached")
+		}
+		last := send(0)
+		for range 30 {
+			held := send(0)
+			if held >= last {
+				t.Fatalf("held for %s after %s", held, last)
+			}
+			last = held
+		}
+		for range 1000 {
+			last = send(0)
+		}
+		if last != 0 || th.said.Load() {
+			t.Errorf("held for %s in the end", last)
+		}
+	})
+}
