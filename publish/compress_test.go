@@ -119,3 +119,43 @@ func TestCompression_ofABatchThatIsTooLarge(t *testing.T) {
 		t.Errorf("records of at most %d bytes now, where five times as many fit", n)
 	}
 }
+
+// The fewer bytes there are, the more care is taken to make them less.
+func TestFlow(t *testing.T) {
+	var f flow
+	now := time.Now()
+	for _, perSecond := range []float64{1000, 1e6, 1e8, 1000} {
+		var rate float64
+		for range 500 {
+			now = now.Add(100 * time.Millisecond)
+			rate = f.add(perSecond/10, now)
+		}
+		if rate < 0.9*perSecond || rate > 1.2*perSecond {
+			t.Errorf("%v bytes a second are taken for %v", perSecond, rate)
+		}
+	}
+	if rate := f.add(0, now.Add(-time.Hour)); rate > 1200 {
+		t.Errorf("a clock that goes back: %v", rate)
+	}
+}
+
+func TestZstd_takesCareWhileThereIsLittle(t *testing.T) {
+	var src []byte
+	for i, r := 0, rand.New(rand.NewPCG(1, 1)); len(src) < 100_000; i++ {
+		src = append(src, logLike(r, i).Value...)
+	}
+	pack := appendZstd()
+	few, err := pack(nil, src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var many []byte
+	for range 200 { // 20 MB at once
+		if many, err = pack(nil, src); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(few) >= len(many) {
+		t.Errorf("%d bytes while there is little, %d else", len(few), len(many))
+	}
+}
