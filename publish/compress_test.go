@@ -150,7 +150,7 @@ func TestZstd_takesCareWhileThereIsLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	var many []byte
-	for range 200 { // 20 MB at once
+	for range 100 { // 10 MB at once
 		if many, err = pack(nil, src); err != nil {
 			t.Fatal(err)
 		}
