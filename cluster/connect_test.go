@@ -147,6 +147,8 @@ func TestConnect_saysWhatToDo(t *testing.T) {
 	}
 	plain, strange := serve(), serve(with(ours.Pair("strange.name.example", hour)))
 	expired := serve(with(ours.Pair("strange.name.example", time.Now().Add(-time.Minute))))
+	pair := ours.Pair("127.0.0.1", hour)
+	old := serve(kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}))
 	system := &tls.Config{RootCAs: ours.Pool()} // as if the system had ours
 	trusted, err := Certificates{Trusted: ours.PEM}.TLS()
 	if err != nil {
@@ -160,6 +162,7 @@ func TestConnect_saysWhatToDo(t *testing.T) {
 		{"TLS where there is none", Config{Addresses: plain, TLS: trusted}, []string{"TLS with the broker 127.0.0.1:", "may speak no TLS", "kafka://"}},
 		{"no TLS where there is", Config{Addresses: strange}, []string{"the broker 127.0.0.1:", "may want TLS (kafka+ssl://"}},
 		{"another name", Config{Addresses: strange, TLS: system}, []string{"TLS with the broker 127.0.0.1:", "correct KAFKA_URL", "set KAFKA_TRUSTED_CERT"}},
+		{"an old TLS", Config{Addresses: old, TLS: trusted}, []string{"TLS with the broker 127.0.0.1:", "protocol version"}},
 		{"an expired certificate", Config{Addresses: expired, TLS: trusted}, []string{"expired", "the broker needs a new certificate"}},
 	} {
 		err := ask(t, test.at, 1)

@@ -55,6 +55,9 @@ func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, on listener
 	if !secrets && !loopback(ingest.Addr().String()) {
 		log.Warn("ALLOW_ANONYMOUS: everybody who reaches this address can post logs")
 	}
+	if s := cfg.kafka.SASL; s != nil && s.Mechanism == "PLAIN" && cfg.kafka.TLS == nil {
+		log.Warn("KAFKA_SASL_MECHANISM=PLAIN without TLS: the password can be read on its way; use kafka+ssl:// in KAFKA_URL, or SCRAM-SHA-512")
+	}
 	if on.syslog != nil && !loopback(on.syslog.Addr().String()) {
 		log.Warn("SYSLOG_LISTEN: everybody who reaches this address can send logs")
 	}

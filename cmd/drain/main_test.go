@@ -85,7 +85,7 @@ func start(t *testing.T, env vars, args ...string) *program {
 	return p
 }
 
-var addresses = regexp.MustCompile(`msg="drain listens" listen=(\S+) kafka=(\S+) .*?(?: admin=(\S+))?\n`)
+var addresses = regexp.MustCompile(`msg="drain listens" listen=(\S+) kafka=(\S+) .*?(?: admin=(\S+))?(?: syslog=\S+ syslog_tls=\w+)?\n`)
 
 func (p *program) listens() bool {
 	found := addresses.FindStringSubmatch(p.out.String())
@@ -354,12 +354,52 @@ func TestTheCurlLineOfTheStartWorksAsItStands(t *testing.T) {
 	}
 }
 
+// A syslog drain is taken beside the others, and what it sent until a stop is stored.
+func TestSyslogDrainsAreTakenAndStopped(t *testing.T) {
+	p := start(t, ports(t).with("SYSLOG_LISTEN", "127.0.0.1:0"))
+	p.ready()
+	conn, err := net.Dial("tcp", regexp.MustCompile(` syslog=(\S+)`).FindStringSubmatch(p.out.String())[1])
+	must(t, err)
+	defer conn.Close()
+	for i := range 2 {
+		message := line(fmt.Sprint("/", i))
+		_, err = fmt.Fprintf(conn, "%d %s", len(message), message)
+		must(t, err)
+		eventually(t, "it is stored", func() bool { return len(stored(t, p.kafka, "router")) == i+1 })
+	}
+	if err := p.end(); err != nil {
+		t.Error(err)
+	}
+	if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Error("the connection is left open")
+	}
+}
+
+// What is unsafe is said at the start.
+func TestTheStartWarns(t *testing.T) {
+	sasl := []string{"KAFKA_SASL_MECHANISM", "PLAIN", "KAFKA_SASL_USERNAME", "u", "KAFKA_SASL_PASSWORD", "swordfish", "KAFKA_URL", "127.0.0.1:1", "HOLD", "100ms"}
+	for warning, env := range map[string][]string{
+		"PLAIN without TLS":                         sasl,
+		"everybody who reaches this address can po": {"LISTEN", ":0", "ALLOW_ANONYMOUS", "true"},
+		"everybody who reaches this address can se": {"SYSLOG_LISTEN", ":0", "ALLOW_ANONYMOUS", "true"},
+		"ACK=queued: a 200 does not mean":           {"ACK", "queued"},
+	} {
+		p := start(t, ports(t).with(env...))
+		if !strings.Contains(p.out.String(), warning) {
+			t.Errorf("%q is not said", warning)
+		}
+		if quiet := start(t, ports(t)); strings.Contains(quiet.out.String(), warning) {
+			t.Errorf("%q is said for nothing", warning)
+		}
+	}
+}
+
 func TestATakenPort(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer taken.Close()
 	addr := taken.Addr().String()
-	for _, name := range []string{"LISTEN", "ADMIN_LISTEN", "BROKER_LISTEN"} {
+	for _, name := range []string{"LISTEN", "ADMIN_LISTEN", "BROKER_LISTEN", "SYSLOG_LISTEN"} {
 		t.Run(name, func(t *testing.T) {
 			start(t, ports(t).with(name, addr)).refused(name, addr, "in use")
 		})
