@@ -202,7 +202,7 @@ func TestHostileClients_harmNoOther(t *testing.T) {
 	t.Logf("p99 of good traffic: %.1f ms alone, %.1f ms beside 5,000 slow clients, %.1f ms beside a flood of wrong credentials (medians; %v %v %v); resident %d MiB, then %d MiB",
 		q, sl, fl, quiet, slowed, flooded, idle>>20, s.resident()>>20)
 	// The clients share the cores with drain, and are slow themselves with the race
-	// detector: that the figure of DESIGN.md is reached shows with -long, on an
+	// detector: that the figure of docs/proof.md is reached shows with -long, on an
 	// otherwise idle machine.
 	room := 100.0
 	if *long {

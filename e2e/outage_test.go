@@ -16,7 +16,7 @@ import (
 	"drain/logplex"
 )
 
-// long makes the tests of this folder run for as long as the figures in DESIGN.md
+// long makes the tests of this folder run for as long as the figures in docs/proof.md
 // ask for; without it they are a short form of the same.
 var long = flag.Bool("long", false, "run outages and kills in full, for half an hour")
 
