@@ -1,13 +1,16 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -163,6 +166,24 @@ func (c *connection) ownCertificate() string {
 	return "KAFKA_CLIENT_CERT may be another cluster's, or revoked; look at KAFKA_ADDON"
 }
 
+// mostIterations bounds the work that a broker may ask for with SCRAM: half a second.
+// Kafka takes 4,096 by default, and 16,384 at most.
+const mostIterations = 1_000_000
+
+// iterations is the number in SCRAM's first message from a server (RFC 5802), 0 for others.
+//
+//	r=nonce,s=salt,i=4096
+func iterations(message []byte) int {
+	if _, number, found := bytes.Cut(message, []byte(",i=")); found {
+		number, _, _ = bytes.Cut(number, []byte(","))
+		if n, err := strconv.Atoi(string(number)); err == nil {
+			return n
+		}
+		return math.MaxInt
+	}
+	return 0
+}
+
 // login does SASL's exchange (KIP-152): the mechanism's name, then its messages, each in a
 // request of Kafka's.
 func (c *connection) login(ctx context.Context) error {
@@ -183,6 +204,9 @@ func (c *connection) login(ctx context.Context) error {
 		reply := answer.(*saslauthenticate.Response)
 		if reply.ErrorCode != 0 {
 			return fmt.Errorf("%w: %s", kafka.Error(reply.ErrorCode), reply.ErrorMessage)
+		}
+		if iterations(reply.AuthBytes) > mostIterations {
+			return fmt.Errorf("the broker wants more than %d rounds of SCRAM", mostIterations)
 		}
 		done, message, err = session.Next(ctx, reply.AuthBytes)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -126,6 +127,16 @@ func TestConnect_isBounded(t *testing.T) {
 		conn, err := at.dial(t.Context(), "tcp", l.Addr().String())
 		if took := time.Since(began); err == nil || took > ConnectTimeout+time.Second || !strings.Contains(err.Error(), step) {
 			t.Errorf("%s: %v, %v after %s", step, conn, err, took)
+		}
+	}
+}
+
+// A broker does not make drain calculate for as long as it likes.
+func TestIterations(t *testing.T) {
+	for message, want := range map[string]int{"r=fyko,s=QSXC,i=4096": 4096, "r=fyko,s=QSXC,i=4096,x=y": 4096, "r=fyko,s=QSXC,i=99999999999999999999": math.MaxInt,
+		"r=fyko,s=QSXC,i=": math.MaxInt, "v=rmF9pqV8S7suAoZWja4dJRkFsKQ=": 0, "": 0} {
+		if got := iterations([]byte(message)); got != want {
+			t.Errorf("%q: %d", message, got)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package publish
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,12 +35,28 @@ func newCall(pt *partition) *call {
 }
 
 // attempt tries once to store b, and tells how long the request took.
+func (pt *partition) attempt(ctx context.Context, b *batch) (took time.Duration, err error) {
+	for {
+		if took, err = pt.try(ctx, b); err != errThrottled {
+			return took, err
+		}
+		pt.p.throttle.wait(ctx, pt)
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// errThrottled says that the leader asked for time before the request was sent.
+var errThrottled = errors.New("throttled")
+
+// try is attempt, where the leader does not ask for time meanwhile.
 //
 // Partitions that are slow share fewer clients than there are, so that a leader
 // that answers late does not take the clients from the others; those whose leader
 // does not answer at all share fewer still, so that one late answer does not put a
 // partition behind them. How long it waits for a client does not make it slow.
-func (pt *partition) attempt(ctx context.Context, b *batch) (took time.Duration, err error) {
+func (pt *partition) try(ctx context.Context, b *batch) (took time.Duration, err error) {
 	p := pt.p
 	if pt.silent {
 		if err := enter(ctx, p.silent); err != nil {
@@ -57,13 +74,9 @@ func (pt *partition) attempt(ctx context.Context, b *batch) (took time.Duration,
 	if err != nil {
 		return 0, err
 	}
-	// The client may be one whose connection was throttled just now.
-	for p.throttle.holds(pt) {
+	if p.throttle.holds(pt) { // its connection may be one that was throttled just now
 		loan.Return()
-		p.throttle.wait(ctx, pt)
-		if loan, err = pt.borrow(); err != nil {
-			return 0, err
-		}
+		return 0, errThrottled
 	}
 	began := time.Now()
 	err = pt.produce(loan.Client(), b)

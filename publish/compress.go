@@ -48,32 +48,86 @@ func newCodec(number int) *codec {
 // which would else keep its records waiting for long. Whoever has few records may have a
 // plan that counts bytes; whoever has many needs the core. For router records, in bytes and
 // time a record: 54 to 61 and 18 us, 56 to 63 and 5 us, 58 to 63 and 1.6 us.
-var zstdLevels = []struct {
+var zstdLevels = []zstdLevel{
+	{zstd.SpeedBestCompression, 1 << 20, 1 << 20, 150_000, 1, 37 << 20},  // 4 % of a core, 6 ms
+	{zstd.SpeedBetterCompression, 1 << 20, 4 << 20, 400_000, 1, 7 << 20}, // 5 %, 5 ms
+	{zstd.SpeedFastest, 64 << 10, math.Inf(1), math.Inf(1), 0, 1 << 20},  // more window takes longer here, and packs no better
+}
+
+type zstdLevel struct {
 	level      zstd.EncoderLevel
 	window     int
 	rate, size float64
-}{
-	{zstd.SpeedBestCompression, 1 << 20, 1 << 20, 150_000},   // 4 % of a core, 6 ms
-	{zstd.SpeedBetterCompression, 1 << 20, 4 << 20, 400_000}, // 5 %, 5 ms
-	{zstd.SpeedFastest, 64 << 10, math.Inf(1), math.Inf(1)},  // more window takes longer here, and packs no better
+	most       int   // encoders, 0 for enough
+	tables     int64 // bytes of each
+}
+
+// encoders is as many as can be at work: for the senders, and for those who pack ahead.
+func (l *zstdLevel) encoders() int {
+	if l.most > 0 {
+		return l.most
+	}
+	return 2 * runtime.GOMAXPROCS(0)
+}
+
+// CompressionMemory is what a compression, by its number in Compressions, keeps for itself,
+// in bytes.
+func CompressionMemory(compression int) (n int64) {
+	if Compressions[compression] == "zstd" {
+		for i := range zstdLevels {
+			n += zstdLevels[i].tables * int64(zstdLevels[i].encoders())
+		}
+	}
+	return n
 }
 
 // appendZstd is zstd, a batch in one go. At its fastest it is a third faster on router
 // records than kafka-go's level, and packs them no worse.
 func appendZstd() func(dst, src []byte) ([]byte, error) {
-	encoders := make([]*zstd.Encoder, len(zstdLevels))
+	levels := make([]zstdEncoder, len(zstdLevels))
 	for i, l := range zstdLevels {
-		encoders[i] = newZstd(zstd.WithEncoderLevel(l.level), zstd.WithWindowSize(l.window))
+		levels[i].places = make(chan struct{}, l.encoders())
 	}
 	var all flow
 	return func(dst, src []byte) ([]byte, error) {
 		size := float64(len(src))
-		rate, i := all.add(size, time.Now()), 0
-		for rate > zstdLevels[i].rate || size > zstdLevels[i].size {
-			i++
+		rate := all.add(size, time.Now())
+		for i := range levels {
+			l := &zstdLevels[i]
+			if rate > l.rate || size > l.size {
+				continue
+			}
+			if packed, ok := levels[i].append(dst, src, l, i == len(levels)-1); ok {
+				return packed, nil
+			}
 		}
-		return encoders[i].EncodeAll(src, dst), nil
+		panic("the last level takes all")
 	}
+}
+
+// zstdEncoder is those of one level, made when they are first needed.
+type zstdEncoder struct {
+	places  chan struct{} // one taken by each batch
+	once    sync.Once
+	encoder *zstd.Encoder
+}
+
+// append appends what src is packed; ok is false if all encoders are busy and it is not to
+// wait for one.
+func (e *zstdEncoder) append(dst, src []byte, l *zstdLevel, wait bool) (packed []byte, ok bool) {
+	select {
+	case e.places <- struct{}{}:
+	default:
+		if !wait {
+			return dst, false
+		}
+		e.places <- struct{}{}
+	}
+	defer func() { <-e.places }()
+	e.once.Do(func() {
+		e.encoder = newZstd(zstd.WithEncoderLevel(l.level), zstd.WithWindowSize(l.window), zstd.WithEncoderConcurrency(l.encoders()))
+	})
+	return e.encoder.EncodeAll(src, dst), true
 }
 
 // flow observes a rate, in bytes a second.
@@ -96,9 +150,7 @@ func (f *flow) add(n float64, now time.Time) float64 {
 }
 
 func newZstd(options ...zstd.EOption) *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, append(options,
-		// As many for the senders as for those who pack ahead. The batch has a CRC.
-		zstd.WithEncoderConcurrency(2*runtime.GOMAXPROCS(0)), zstd.WithEncoderCRC(false))...)
+	e, err := zstd.NewWriter(nil, append(options, zstd.WithEncoderCRC(false))...) // the batch has one
 	if err != nil {
 		panic(fmt.Sprint("make a zstd encoder: ", err)) // the options are at fault
 	}

@@ -3,7 +3,9 @@ package publish
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -157,5 +159,40 @@ func TestZstd_takesCareWhileThereIsLittle(t *testing.T) {
 	}
 	if len(few) >= len(many) {
 		t.Errorf("%d bytes while there is little, %d else", len(few), len(many))
+	}
+}
+
+// The tables of encoders are as large as is said, whatever the processors, and only as many
+// as are needed.
+func TestZstd_takesTheMemoryThatItSays(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	pack := appendZstd()
+	src := make([]byte, 300_000)
+	for i := range src {
+		src[i] = byte(i * i >> 7)
+	}
+	var packers sync.WaitGroup
+	for range 8 {
+		packers.Go(func() {
+			for size := 100; size < len(src); size *= 2 {
+				if _, err := pack(nil, src[:size]); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	packers.Wait()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	took, most := int64(after.HeapAlloc)-int64(before.HeapAlloc), CompressionMemory(slices.Index(Compressions, "zstd"))
+	if took > most || took < most/2 || most > 64<<20 {
+		t.Errorf("%d bytes taken, %d said", took, most)
+	}
+	runtime.KeepAlive(pack)
+	if CompressionMemory(0) != 0 {
+		t.Error("none takes some")
 	}
 }

@@ -52,8 +52,13 @@ type partition struct {
 }
 
 func newPartition(t *topic, id int, p *Publisher) *partition {
-	return &partition{topic: t, id: id, p: p, wake: make(chan struct{}, 1), full: make(chan struct{}, 1), timeout: minAttempt, limits: limits{parent: p.running}, retired: make(chan struct{})}
+	pt := &partition{topic: t, id: id, p: p, wake: make(chan struct{}, 1), full: make(chan struct{}, 1), timeout: minAttempt, limits: limits{parent: p.running}, retired: make(chan struct{})}
+	pt.leader.Store(noLeader)
+	return pt
 }
+
+// noLeader is in the place of a broker's id where there is none, or it is not known.
+const noLeader = -1
 
 // add puts records in batches, those that next links from first on, or all of
 // them without next. It never waits.

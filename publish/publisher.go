@@ -306,16 +306,20 @@ func (p *Publisher) Run() {
 	p.senders.Wait()
 }
 
-// Unready makes Ready fail from now on, because a stop has begun.
-func (p *Publisher) Unready() { p.unready.Store(true) }
+// Unready says that a stop has begun: Ready fails from now on, and nothing is held back for
+// a quota.
+func (p *Publisher) Unready() {
+	if !p.unready.Swap(true) {
+		close(p.throttle.hurry)
+	}
+}
 
 // Shutdown takes no more records, waits until all that were taken are committed,
 // at most until ctx ends, and ends Run, which must be running. The error says how
 // many are left. No Publish may be under way.
 func (p *Publisher) Shutdown(ctx context.Context) error {
-	if !p.stopping.Swap(true) {
-		close(p.throttle.hurry)
-	}
+	p.Unready()
+	p.stopping.Store(true)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for (p.adding.Load() > 0 || p.uncommitted() > 0) && ctx.Err() == nil {

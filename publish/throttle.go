@@ -34,8 +34,12 @@ type throttle struct {
 // patience is what one broker wants.
 type patience struct {
 	until time.Time     // it is not to be asked before
-	pause time.Duration // between a partition's batches
+	pause time.Duration // between a partition's batches, at since
+	since time.Time     // its last complaint
 }
+
+// now is the pause at a time.
+func (p *patience) now(at time.Time) time.Duration { return p.pause >> (at.Sub(p.since) / quietTime) }
 
 const (
 	// longestThrottle bounds what a broker is believed: it has a window of ten
@@ -43,10 +47,12 @@ const (
 	longestThrottle = 30 * time.Second
 	throttleWarning = time.Minute
 	// A pause begins with shortestPause, is doubled when a broker complains, at most
-	// once in its own time, and wanes by 1/pauseWane with each batch that passes.
+	// once in its own time, and wanes by 1/pauseWane with each batch that passes, and by
+	// half with each quietTime without a complaint.
 	shortestPause = 25 * time.Millisecond
 	longestPause  = time.Second
 	pauseWane     = 64
+	quietTime     = 5 * time.Second
 )
 
 // note takes in what a broker said with its answer: that it asks for so much time, or 0.
@@ -60,23 +66,25 @@ func (t *throttle) note(broker int32, asked time.Duration) {
 	defer t.mu.Unlock()
 	p := t.brokers[broker]
 	if asked == 0 {
-		if p != nil {
-			if p.pause -= p.pause / pauseWane; p.pause < shortestPause/2 {
-				delete(t.brokers, broker)
-				t.said.Store(len(t.brokers) > 0)
-			}
+		if p == nil {
+			return
+		}
+		if p.pause -= p.pause / pauseWane; p.now(now) < shortestPause/2 && now.After(p.until) {
+			delete(t.brokers, broker)
+			t.said.Store(len(t.brokers) > 0)
 		}
 		return
 	}
 	t.said.Store(true)
 	t.seconds.Add(asked.Seconds())
 	if p == nil {
-		p = new(patience)
+		p = &patience{since: now}
 		t.brokers[broker] = p
 	}
 	if !now.Before(p.until) { // else what it says is of a batch that was sent before
-		p.pause = min(max(2*p.pause, shortestPause), longestPause)
+		p.pause = min(max(2*p.now(now), shortestPause), longestPause)
 	}
+	p.since = now
 	if until := now.Add(max(asked, p.pause)); until.After(p.until) {
 		p.until = until
 	}
@@ -94,8 +102,9 @@ const throttleAdvice = "set KAFKA_COMPRESSION=zstd, or get a larger quota (on He
 // wait holds a partition back, until its leader may be asked again, or one of the
 // others ends it.
 func (t *throttle) wait(ctx context.Context, pt *partition) {
-	for t.holds(pt) { // it may grow meanwhile
-		left := t.left(pt)
+	for t.holds(pt) {
+		// It may grow meanwhile, or the leader be another.
+		left := min(t.left(pt), watchEvery)
 		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:
@@ -114,6 +123,8 @@ func (t *throttle) holds(pt *partition) bool {
 	select {
 	case <-t.hurry:
 		return false
+	case <-pt.retired:
+		return false
 	default:
 		return t.left(pt) > 0
 	}
@@ -130,7 +141,8 @@ func (t *throttle) left(pt *partition) time.Duration {
 	if p == nil {
 		return 0
 	}
-	return max(time.Until(p.until), time.Until(pt.answered.Add(p.pause)))
+	now := time.Now()
+	return max(p.until.Sub(now), pt.answered.Add(p.now(now)).Sub(now))
 }
 
 // lately tells whether a broker has asked for time within so much of it.

@@ -101,7 +101,11 @@ func (t *topic) learnLeaders(partitions []kafka.Partition) {
 	all := t.all()
 	for i := range partitions {
 		if id := partitions[i].ID; id < len(all) {
-			all[id].leader.Store(int32(partitions[i].Leader.ID))
+			leader := int32(partitions[i].Leader.ID)
+			if partitions[i].Leader.Host == "" {
+				leader = noLeader
+			}
+			all[id].leader.Store(leader)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 // conn is one sender's connection.
 //
-//	sender ──▶ buf ──split──▶ messages ──▶ records ──▶ publisher
+//	sender ──▶ buf ──Split──▶ messages ──▶ records ──▶ publisher
 //	 waits ◀── not read while `window` pieces are not committed
 //
 // A piece of the stream, one message or more, is what a frame is over HTTP: it has an id
@@ -28,57 +28,69 @@ type conn struct {
 	net.Conn
 	server  *Server
 	stream  syslog.Stream
-	spans   []syslog.Span
-	first   [firstBuffer + router.Slack]byte
-	buf     []byte // what has come and is not taken yet, with router.Slack behind it
-	bufHeld int    // bytes of the Budget, for buf where it is not the first
-	filled  bool   // by the last read
-	held    int    // bytes of the Budget, for the piece at hand
-	id      [16]byte
-	hexID   [32]byte
-	pieces  uint64
-	owner   owner
-	window  []piece   // not known to be committed, oldest first
-	until   time.Time // at a stop: to which it reads on
+	spans   []syslog.Span // of the messages at hand, at most mostMessages
+	account publish.Account
+
+	first   [firstBuffer + router.Slack]byte // for buf while there is little
+	buf     []byte                           // what has come and is not taken yet, with router.Slack behind it
+	bufHeld int                              // bytes of the Budget, for buf where it is not the first
+	held    int                              // bytes of the Budget, for the piece at hand
+	filled  bool                             // buf, by the last read
+	came    time.Time                        // the last read
+	since   time.Time                        // what stands at the beginning of buf has come; zero for nothing
+
+	name   [16]byte // the connection's random half, and the piece's number
+	hexed  [32]byte // name, as records show it
+	pieces uint64
+	places chan struct{} // one taken for each piece that is not committed
+	until  time.Time     // at a stop: to which it reads on
 }
 
-// piece is one that is published.
+// piece is one that is published; it is its Receipt's owner.
 type piece struct {
-	receipt *publish.Receipt
-	read    time.Time
+	conn   *conn
+	came   time.Time
+	placed bool // in conn.places
 }
-
-// owner is who holds what is held for a connection.
-type owner struct{ account publish.Account }
 
 // Account implements publish.Owner.
-func (o *owner) Account() *publish.Account { return &o.account }
+func (p *piece) Account() *publish.Account { return &p.conn.account }
 
 // Settled implements publish.Owner.
-func (o *owner) Settled(bool) {}
+func (p *piece) Settled(bool) {
+	p.conn.server.metrics.commit.Observe(time.Since(p.came).Seconds())
+	if p.placed {
+		<-p.conn.places
+	}
+}
 
 const (
 	// window is how many pieces of a connection are under way. One would leave the
 	// connection idle while Kafka works.
 	window = 4
+	// mostMessages bounds those that are found at once: tiny ones take more memory
+	// than their bytes.
+	mostMessages = 1024
 	// A connection's buffer has firstBuffer bytes, and mostBuffer while reads fill it,
 	// or what a message needs.
 	firstBuffer = 4 << 10
 	mostBuffer  = 128 << 10
-	// A connection is believed to be alive for idle; a client that has gone without a
-	// word is found by TCP's keep-alive before.
-	idle = 2 * time.Hour
+	// partRate is how fast the rest of a message has to come, in bytes a second.
+	partRate = 64 << 10
 	// wholeWait is for what follows a message that does not end as those before it, by
 	// which it can be seen whether it has ended.
 	wholeWait = 200 * time.Millisecond
+	// A connection is believed to be alive for idle; a client that has gone without a
+	// word is found by TCP's keep-alive before.
+	idle = 2 * time.Hour
 	// At a stop, what comes within lastWait of the last is still taken, for lastTime.
 	lastWait = 500 * time.Millisecond
 	lastTime = 2 * time.Second
 )
 
 func newConn(s *Server, raw net.Conn) *conn {
-	c := &conn{Conn: raw, server: s, stream: syslog.Stream{Most: s.cfg.MaxMessage}}
-	rand.Read(c.id[:8]) // never fails
+	c := &conn{Conn: raw, server: s, stream: syslog.Stream{Most: s.cfg.MaxMessage, Limit: mostMessages}, places: make(chan struct{}, window)}
+	rand.Read(c.name[:8]) // never fails
 	return c
 }
 
@@ -87,8 +99,11 @@ func (c *conn) run() {
 	defer context.AfterFunc(c.server.killed, func() { c.Conn.Close() })()
 	defer context.AfterFunc(c.server.ending, c.sayEnd)()
 	defer c.giveBack()
-	defer c.settle(0)
 	for c.next() {
+	}
+	c.take(true)
+	for range window {
+		c.place()
 	}
 }
 
@@ -102,41 +117,38 @@ func (c *conn) sayEnd() {
 }
 
 // next reads what has come, and takes the messages that are whole. It tells whether more
-// may come.
+// may come; what is left in buf then is all there is.
 func (c *conn) next() (more bool) {
-	roomy, partial := c.makeRoom(), len(c.buf) > 0
-	var err error
-	if roomy {
-		err = c.read(partial)
+	if !c.makeRoom() {
+		return false // killed
 	}
-	if !c.take(!roomy || err != nil) {
-		return false
-	}
-	timeout := errors.Is(err, os.ErrDeadlineExceeded)
+	err := c.read()
+	stopping, timeout := c.server.ending.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded)
 	switch {
-	case c.server.ending.Err() != nil:
-		if c.until.IsZero() {
-			c.until = time.Now().Add(lastTime)
-		}
-		return err == nil && time.Now().Before(c.until)
-	case err == nil, timeout && partial:
+	case err == nil:
+		c.take(false)
+	case timeout && len(c.buf) > 0 && !stopping:
+		c.take(true) // it was the rest of a message that did not come
 		return true
-	case !timeout && err != io.EOF:
+	case !timeout && err != io.EOF && !stopping:
 		c.server.metrics.failures[failedConnection].Inc()
 	}
-	return false
+	if stopping && c.until.IsZero() {
+		c.until = time.Now().Add(lastTime)
+	}
+	return err == nil && (!stopping || time.Now().Before(c.until))
 }
 
 // read waits for more, and appends it to buf.
-func (c *conn) read(partial bool) error {
-	wait := idle
-	if partial {
-		wait = c.server.cfg.Stalled
+func (c *conn) read() error {
+	deadline := time.Now().Add(idle)
+	if len(c.buf) > 0 {
+		deadline = c.since.Add(c.server.cfg.Stalled + time.Duration(len(c.buf))*time.Second/partRate)
+		if soon := c.came.Add(wholeWait); c.stream.Whole && soon.Before(deadline) {
+			deadline = soon
+		}
 	}
-	if c.stream.Whole {
-		wait = wholeWait
-	}
-	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
+	if err := c.SetReadDeadline(deadline); err != nil {
 		return err
 	}
 	if c.server.ending.Err() != nil { // else sayEnd comes after this
@@ -145,6 +157,10 @@ func (c *conn) read(partial bool) error {
 		}
 	}
 	n, err := c.Read(c.buf[len(c.buf):c.size()])
+	c.came = time.Now()
+	if n > 0 && len(c.buf) == 0 {
+		c.since = c.came
+	}
 	c.buf = c.buf[:len(c.buf)+n]
 	c.filled = len(c.buf) == c.size()
 	c.server.metrics.bytes.Add(float64(n))
@@ -154,59 +170,93 @@ func (c *conn) read(partial bool) error {
 // size is how much buf can hold.
 func (c *conn) size() int { return max(0, cap(c.buf)-router.Slack) }
 
-// makeRoom fits the buffer to what comes. It tells whether there is room for more.
+// makeRoom fits the buffer to what comes, and waits for memory where a message needs it,
+// which keeps its sender waiting. It tells whether there is room, which there is until
+// drain is killed.
 func (c *conn) makeRoom() bool {
-	size := c.size()
+	size, began := c.size(), time.Now()
 	switch {
 	case size == 0:
 		c.buf = c.first[:0]
-	case len(c.buf) == size: // with the beginning of a message
-		return size < c.stream.Most+mostBuffer && c.resize(max(2*size, mostBuffer), c.server.cfg.Stalled)
-	case c.filled && size < mostBuffer:
-		c.resize(mostBuffer, 0) // or it stays as it is
+	case len(c.buf) < size && c.filled && size < mostBuffer:
+		c.resize(c.server.killed, mostBuffer, false) // or it stays as it is
+	case len(c.buf) < size && size > mostBuffer && len(c.buf) < mostBuffer/2:
+		c.shrink()
 	case !c.filled && len(c.buf) == 0 && size > firstBuffer:
 		c.giveBack() // it may be quiet from now on
+	case len(c.buf) < size:
+	case size < mostBuffer:
+		roomy := c.resize(c.server.killed, mostBuffer, true)
+		c.since = c.since.Add(time.Since(began)) // it is not the sender who took long
+		return roomy
+	default:
+		// Who holds a large buffer already does not wait for a larger one for ever: it
+		// may be others that do who hold what there is.
+		ctx, cancel := context.WithTimeout(c.server.killed, c.server.cfg.Stalled)
+		defer cancel()
+		if size >= c.stream.Most+mostBuffer || !c.resize(ctx, 2*size, true) {
+			if size < c.stream.Most {
+				c.server.metrics.failures[failedMemory].Inc()
+			}
+			c.take(true)
+		}
+		c.since = c.since.Add(time.Since(began))
+		return c.server.killed.Err() == nil
 	}
 	return true
 }
 
-// resize makes buf hold size bytes. It tells whether there was memory for it, for which
-// it waits.
-func (c *conn) resize(size int, wait time.Duration) bool {
-	ctx, cancel := context.WithTimeout(c.server.killed, wait)
-	defer cancel()
+// resize makes buf hold size bytes, more than it does. It tells whether there was memory
+// for it; with wait, it waits for that until ctx ends.
+func (c *conn) resize(ctx context.Context, size int, wait bool) bool {
 	more, s := size-c.bufHeld, c.server
-	if !s.buffers.TryAcquire(int64(more)) && (wait == 0 || s.buffers.Acquire(ctx, int64(more)) != nil) {
+	if !s.buffers.TryAcquire(int64(more)) && (!wait || s.buffers.Acquire(ctx, int64(more)) != nil) {
 		return false
 	}
-	if !s.cfg.Budget.TryAcquire(&c.owner.account, more) && (wait == 0 || s.cfg.Budget.Acquire(ctx, &c.owner.account, more, true) != nil) {
+	if !s.cfg.Budget.TryAcquire(&c.account, more) && (!wait || s.cfg.Budget.Acquire(ctx, &c.account, more, c.bufHeld > 0) != nil) {
 		s.buffers.Release(int64(more))
 		return false
 	}
 	c.bufHeld = size
-	var larger []byte
-	if size == mostBuffer {
-		larger = large.Get().(*[mostBuffer + router.Slack]byte)[:0]
-	} else {
-		larger = make([]byte, 0, size+router.Slack)
-	}
-	larger = append(larger, c.buf...)
-	c.forget()
-	c.buf = larger
+	c.move(size)
 	return true
+}
+
+// shrink makes a buffer larger than mostBuffer one of that size.
+func (c *conn) shrink() {
+	c.release(mostBuffer)
+	c.move(mostBuffer)
+}
+
+// giveBack makes buf the first one again. There is nothing in it that is needed.
+func (c *conn) giveBack() {
+	c.forget()
+	c.buf = c.first[:0]
+	c.release(0)
+}
+
+// release gives back all but n bytes of what buf holds.
+func (c *conn) release(n int) {
+	c.server.buffers.Release(int64(c.bufHeld - n))
+	c.server.cfg.Budget.Release(&c.account, c.bufHeld-n)
+	c.bufHeld = n
+}
+
+// move takes what is in buf to one of size bytes.
+func (c *conn) move(size int) {
+	var to []byte
+	if size == mostBuffer {
+		to = large.Get().(*[mostBuffer + router.Slack]byte)[:0]
+	} else {
+		to = make([]byte, 0, size+router.Slack)
+	}
+	to = append(to, c.buf...)
+	c.forget()
+	c.buf = to
 }
 
 // large lends buffers of mostBuffer bytes.
 var large = sync.Pool{New: func() any { return new([mostBuffer + router.Slack]byte) }}
-
-// giveBack makes buf the first one again. There is nothing in it.
-func (c *conn) giveBack() {
-	c.forget()
-	c.buf = c.first[:0]
-	c.server.buffers.Release(int64(c.bufHeld))
-	c.server.cfg.Budget.Release(&c.owner.account, c.bufHeld)
-	c.bufHeld = 0
-}
 
 // forget lets others use buf, if it was lent.
 func (c *conn) forget() {
@@ -215,69 +265,100 @@ func (c *conn) forget() {
 	}
 }
 
-// take publishes the messages that are whole, or with final all that there is. It tells
-// whether drain goes on.
-func (c *conn) take(final bool) bool {
-	var rest int
-	c.spans, rest = c.stream.Split(c.spans[:0], c.buf, final)
-	if !c.publish(c.spans) {
-		return false
+// take publishes the messages that are whole, or with final all that there is.
+func (c *conn) take(final bool) {
+	for again := true; again; {
+		var rest int
+		c.spans, rest = c.stream.Split(c.spans[:0], c.buf, final)
+		c.publish(c.spans)
+		if rest > 0 {
+			c.buf = c.buf[:copy(c.buf, c.buf[rest:])]
+			c.since = time.Now() // to publish may have taken long
+		}
+		again = len(c.spans) == mostMessages
 	}
-	c.buf = c.buf[:copy(c.buf, c.buf[rest:])]
-	return true
 }
 
-// publish makes one piece of the messages at spans, or more where one would need more
-// memory than there is. It tells whether drain goes on.
-func (c *conn) publish(spans []syslog.Span) bool {
+// publish makes one piece of the messages at spans, or more where one would need much of
+// the memory that there is.
+func (c *conn) publish(spans []syslog.Span) {
 	if len(spans) == 0 {
-		return true
+		return
 	}
-	most := int(c.server.cfg.Budget.Size())
+	// A quarter may be buffers', which are held while this waits.
+	quarter := int(c.server.cfg.Budget.Size()) / 4
+	most := 3 * quarter
 	last := spans[len(spans)-1]
 	for need := c.server.cfg.Intake.Weight() * int(last.End-spans[0].Start); ; need *= 2 {
-		need = min(need, most)
-		switch err := c.try(spans, need); {
-		case err == nil:
-			return true
-		case !errors.Is(err, errNoRoom):
-			return false
-		case need < most:
-		case len(spans) > 1:
+		if need > quarter && len(spans) > 1 {
 			half := len(spans) / 2
-			return c.publish(spans[:half]) && c.publish(spans[half:])
-		default:
-			c.server.metrics.failures[failedMemory].Inc()
-			c.server.cfg.Logger.Error("a message is lost: its record needs more than MAX_INFLIGHT", "bytes", last.End-last.Start, "do", "raise MAX_INFLIGHT")
-			return true
+			c.publish(spans[:half])
+			c.publish(spans[half:])
+			return
 		}
+		need = min(need, most)
+		err := c.try(spans, need)
+		if err == nil {
+			return
+		}
+		if need < most && errors.Is(err, errNoRoom) {
+			continue
+		}
+		c.server.metrics.failures[failedMemory].Add(float64(len(spans)))
+		if c.server.killed.Err() != nil {
+			c.server.lost.Add(int64(len(spans)))
+			return
+		}
+		c.server.cfg.Logger.Error("a message is lost: its record needs more memory than there is", "bytes", last.End-last.Start, "error", err, "do", "raise MAX_INFLIGHT")
+		return
 	}
 }
 
 // errNoRoom says that a piece needs more memory than it was given.
 var errNoRoom = errors.New("no room in memory")
 
-// try publishes a piece with so much of the Budget, which is waited for.
-func (c *conn) try(spans []syslog.Span, need int) error {
-	if !c.settle(window - 1) {
-		return c.server.killed.Err()
+// place takes one of places, waiting for it until drain is killed.
+func (c *conn) place() bool {
+	select {
+	case c.places <- struct{}{}:
+		return true
+	default:
 	}
-	if err := c.server.cfg.Budget.Acquire(c.server.killed, &c.owner.account, need, false); err != nil {
-		return err
+	select {
+	case c.places <- struct{}{}:
+		return true
+	case <-c.server.killed.Done():
+		return false
+	}
+}
+
+// try publishes a piece with so much of the Budget, which is waited for until drain is
+// killed. Then what is there is taken, without a place.
+func (c *conn) try(spans []syslog.Span, need int) error {
+	p := &piece{conn: c, came: c.came}
+	p.placed = c.place()
+	published := false
+	defer func() {
+		if p.placed && !published {
+			<-c.places
+		}
+	}()
+	b := c.server.cfg.Budget
+	if !b.TryAcquire(&c.account, need) && b.Acquire(c.server.killed, &c.account, need, false) != nil {
+		return errNoRoom
 	}
 	c.held = need
 	defer func() {
-		c.server.cfg.Budget.Release(&c.owner.account, c.held)
+		b.Release(&c.account, c.held)
 		c.held = 0
 	}()
-	read := time.Now()
 	desk := c.server.cfg.Intake.Sit()
 	defer desk.Leave()
 	desk.Tokens, desk.Parser.Strict = true, true
 	desk.Spans = append(desk.Spans, spans...)
-	binary.BigEndian.PutUint64(c.id[8:], c.pieces)
-	hex.Encode(c.hexID[:], c.id[:])
-	desk.From(c.hexID[:], nil, nil)
+	binary.BigEndian.PutUint64(c.name[8:], c.pieces)
+	hex.Encode(c.hexed[:], c.name[:])
+	desk.From(c.hexed[:], nil, nil)
 	if err := desk.Read(c.buf, c); err != nil {
 		return err
 	}
@@ -286,47 +367,30 @@ func (c *conn) try(spans []syslog.Span, need int) error {
 		return err
 	}
 	records, logs := desk.Records()
-	receipt := publish.NewReceipt(&c.owner)
-	if _, err := c.server.cfg.Publisher.Publish(receipt, c.partition(), records, logs); err != nil {
-		receipt.Forget()
+	receipt := publish.NewReceipt(p)
+	published = true // it is settled, whatever comes
+	_, err := c.server.cfg.Publisher.Publish(receipt, c.partition(), records, logs)
+	receipt.Forget()
+	if err != nil {
 		return err
 	}
 	c.held -= size // the publisher's now
 	c.pieces++
-	c.window = append(c.window, piece{receipt, read})
 	desk.Count(false)
 	return nil
 }
 
 // partition is the number from which the piece's partition follows.
-func (c *conn) partition() uint64 { return binary.BigEndian.Uint64(c.id[:8]) + c.pieces }
+func (c *conn) partition() uint64 { return binary.BigEndian.Uint64(c.name[:8]) + c.pieces }
 
 // Grow implements intake.Room.
 func (c *conn) Grow(n int) error {
 	if n <= c.held {
 		return nil
 	}
-	if !c.server.cfg.Budget.TryAcquire(&c.owner.account, n-c.held) {
+	if !c.server.cfg.Budget.TryAcquire(&c.account, n-c.held) {
 		return errNoRoom
 	}
 	c.held = n
 	return nil
 }
-
-// settle waits until at most left pieces are not committed. It tells whether they are.
-func (c *conn) settle(left int) bool {
-	for len(c.window) > left {
-		first := c.window[0]
-		c.window = c.window[:copy(c.window, c.window[1:])]
-		switch err := first.receipt.Wait(c.server.killed, time.Now().Add(forever)); {
-		case err == nil:
-			c.server.metrics.commit.Observe(time.Since(first.read).Seconds())
-		case errors.Is(err, publish.ErrUncommitted):
-			return false // drain stops; the publisher counts what it could not store
-		}
-	}
-	return true
-}
-
-// forever is longer than any Kafka is waited for: whoever stops drain ends the wait.
-const forever = 1000 * time.Hour

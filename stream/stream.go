@@ -12,6 +12,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,10 +31,13 @@ type Config struct {
 	Budget *publish.Budget
 	// TLS secures connections, nil for not.
 	TLS *tls.Config
+	// MaxConnections are taken at once, 0 for as many as come.
+	MaxConnections int
 	// MaxMessage is the largest message in bytes.
 	MaxMessage int
-	// Stalled is how long the rest of a message is waited for. It is taken as it is then:
-	// its count was wrong, or its sender is gone.
+	// Stalled is how long the rest of a message is waited for, and a second more for
+	// each 64 KB of it. It is taken as it is then: its count was wrong, or its sender is
+	// gone.
 	Stalled    time.Duration
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
@@ -43,14 +47,17 @@ type Config struct {
 type Server struct {
 	cfg     Config
 	metrics *metrics
-	serving sync.WaitGroup
 	// buffers bounds those of connections, to a quarter of the Budget. They are held
 	// while more of it is waited for, which must come from the rest.
 	buffers *semaphore.Weighted
+	lost    atomic.Int64    // messages that were read and could not be taken at a stop
 	ending  context.Context // ends with Shutdown …
 	end     context.CancelFunc
 	killed  context.Context // … and when that waits no longer
 	kill    context.CancelFunc
+
+	mu      sync.Mutex // guards that nothing is added to serving once ending has ended
+	serving sync.WaitGroup
 }
 
 // New makes a Server; it starts nothing.
@@ -66,20 +73,30 @@ func New(cfg Config) *Server {
 
 // Serve takes the listener's connections until Shutdown; its error is the listener's.
 func (s *Server) Serve(l net.Listener) error {
-	s.serving.Add(1)
-	defer s.serving.Done()
 	defer context.AfterFunc(s.ending, func() { l.Close() })()
+	var places chan struct{}
+	if s.cfg.MaxConnections > 0 {
+		places = make(chan struct{}, s.cfg.MaxConnections)
+	}
 	for {
+		if places != nil {
+			select {
+			case places <- struct{}{}:
+			case <-s.ending.Done():
+				return nil
+			}
+		}
 		raw, err := l.Accept()
+		if err == nil && s.begin(raw, places) {
+			continue
+		}
+		if places != nil {
+			<-places
+		}
 		var passing interface{ Temporary() bool } // no descriptors, or a client that has gone
 		switch {
 		case s.ending.Err() != nil:
-			if err == nil {
-				raw.Close()
-			}
 			return nil
-		case err == nil:
-			s.serving.Go(func() { s.serve(raw) })
 		case errors.As(err, &passing) && passing.Temporary():
 			select {
 			case <-time.After(acceptAgain):
@@ -93,14 +110,38 @@ func (s *Server) Serve(l net.Listener) error {
 
 const acceptAgain = 50 * time.Millisecond
 
+// begin serves a connection, unless Shutdown was called. It gives its place back.
+func (s *Server) begin(raw net.Conn, places <-chan struct{}) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending.Err() != nil {
+		raw.Close()
+		return false
+	}
+	s.serving.Go(func() {
+		s.serve(raw)
+		if places != nil {
+			<-places
+		}
+	})
+	return true
+}
+
 // Shutdown ends Serve. Senders are told that the connection ends; what comes all the same
-// is taken for a moment, and the commit of all that was taken is waited for until ctx
-// ends.
-func (s *Server) Shutdown(ctx context.Context) {
+// is taken for a moment, and room and commits are waited for until ctx ends. Then it is
+// published what was read, and the commit is the publisher's to wait for. The error says how
+// many messages there was no memory for.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
 	s.end()
+	s.mu.Unlock()
 	defer context.AfterFunc(ctx, s.kill)()
 	s.serving.Wait()
 	s.kill()
+	if n := s.lost.Load(); n > 0 {
+		return fmt.Errorf("%d messages of syslog drains were read, found no room in memory, and are lost with this process", n)
+	}
+	return nil
 }
 
 // serve takes one connection to its end.

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -55,6 +56,7 @@ type door struct {
 
 type setup struct {
 	inflight int64
+	noLogs   bool // only router lines make records
 	Config
 }
 
@@ -70,7 +72,7 @@ func must(t testing.TB, err error) {
 func open(t testing.TB, change ...func(*setup)) *door {
 	t.Helper()
 	d := &door{t: t, reg: prometheus.NewRegistry(), logged: new(journal.Journal), served: make(chan error, 1)}
-	s := setup{64 << 20, Config{MaxMessage: 1 << 20, Stalled: 10 * time.Second}}
+	s := setup{inflight: 64 << 20, Config: Config{MaxMessage: 1 << 20, Stalled: 10 * time.Second}}
 	for _, c := range change {
 		c(&s)
 	}
@@ -86,7 +88,7 @@ func open(t testing.TB, change ...func(*setup)) *door {
 	d.publisher = publish.New(publish.Config{Topics: topics, BatchRecords: 3000, BatchBytes: 950_000, BatchDelay: 5 * time.Millisecond, Stuck: time.Minute,
 		Budget: d.budget, Pool: clients, Registerer: d.reg, Logger: log,
 		Connect: func(ctx context.Context) (*kafka.Client, error) { return pool.Connect(ctx, at.Addr(), at.Transport()) }})
-	s.Intake = intake.New(intake.Config{Publisher: d.publisher, Logs: true, Redactor: router.NewRedactor(router.RedactListed, router.FwdKeep, nil), MaxRecord: 900_000, Registerer: d.reg})
+	s.Intake = intake.New(intake.Config{Publisher: d.publisher, Logs: !s.noLogs, Redactor: router.NewRedactor(router.RedactListed, router.FwdKeep, nil), MaxRecord: 900_000, Registerer: d.reg})
 	s.Publisher, s.Budget, s.Registerer, s.Logger = d.publisher, d.budget, d.reg, log
 	d.server = New(s.Config)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -98,7 +100,9 @@ func open(t testing.TB, change ...func(*setup)) *door {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		d.server.Shutdown(ctx)
+		if err := d.server.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
 		must(t, <-d.served)
 		if err := d.publisher.Shutdown(ctx); err != nil {
 			t.Error(err)
@@ -265,7 +269,7 @@ func TestBytes_comeAsTheyMay(t *testing.T) {
 // Then all of it comes, once.
 func TestBackpressure(t *testing.T) {
 	d := open(t, func(s *setup) { s.inflight = 2 << 20 })
-	stop := d.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
+	stop := d.kafkaTakesNothing()
 	conn := d.dial()
 	const lines = 20_000 // some 7 MB
 	all := bytes.Join(usual.Frames(usual.Lines(lines, 1), 300), nil)
@@ -359,7 +363,9 @@ func TestStop(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		go func() {
-			d.server.Shutdown(ctx)
+			if err := d.server.Shutdown(ctx); err != nil {
+				t.Error(err)
+			}
 			close(stopped)
 		}()
 		for asked := false; !asked; sent++ {
@@ -391,21 +397,220 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// A stop that cannot wait for Kafka ends in its time.
+// A stop that cannot wait for Kafka ends in its time. What was read is the publisher's then.
 func TestStop_withoutKafka(t *testing.T) {
 	d := open(t)
-	stop := d.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
-	defer stop.Remove() // before the publisher is stopped
+	stop := d.kafkaTakesNothing()
 	conn := d.dial()
-	_, err := conn.Write(count(routerLine("r1")))
-	must(t, err)
-	eventually(t, "it is read", func() bool { return d.metric("drain_messages_total") == 1 })
+	sent := 0
+	for range 4 * window { // each a read of its own
+		n, err := conn.Write(count(routerLine("r1")))
+		must(t, err)
+		sent += n
+		time.Sleep(10 * time.Millisecond)
+	}
+	eventually(t, "the window is full", func() bool { return d.metric("drain_messages_total") >= window })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	began := time.Now()
-	d.server.Shutdown(ctx)
+	if err := d.server.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("it took %s", took)
+	}
+	stop.Remove()
+	read := int(d.metric("drain_syslog_bytes_total")) / (sent / (4 * window))
+	d.records("router", read)
+	if n := d.metric("drain_recovered_total"); n > 0 {
+		t.Errorf("%v are said to be recovered", n)
+	}
+}
+
+// What there is no memory for at a stop is said.
+func TestStop_withoutMemory(t *testing.T) {
+	d := open(t, func(s *setup) { s.inflight = 1 << 20 })
+	var other publish.Account
+	must(t, d.budget.Acquire(t.Context(), &other, 1<<20, false))
+	defer d.budget.Release(&other, 1<<20)
+	conn := d.dial()
+	_, err := conn.Write(count(routerLine("r1"), routerLine("r2")))
+	must(t, err)
+	eventually(t, "they are read", func() bool { return d.metric("drain_syslog_bytes_total") > 0 })
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if err := d.server.Shutdown(ctx); err == nil || !strings.Contains(err.Error(), "2 messages of syslog drains") {
+		t.Error(err)
+	}
+	if n := d.metric("drain_syslog_failures_total", "reason=memory"); n != 2 {
+		t.Errorf("%v are counted", n)
+	}
+	d.server.lost.Store(0) // that was this test's matter
+}
+
+// longLine is a router line with a path of n bytes.
+func longLine(id string, n int) string {
+	return strings.Replace(routerLine(id), "/?token=s3cret", "/"+strings.Repeat("x", n), 1)
+}
+
+// kafkaTakesNothing lets no record be stored until it is removed.
+func (d *door) kafkaTakesNothing() *kfake.FaultHandle {
+	return d.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
+}
+
+// A message for which there is no memory waits, however long, and harms nobody.
+func TestLargeMessage_waitsForMemory(t *testing.T) {
+	d := open(t, func(s *setup) { s.inflight, s.Stalled = 4<<20, 300*time.Millisecond })
+	stop := d.kafkaTakesNothing()
+	var other publish.Account
+	must(t, d.budget.Acquire(t.Context(), &other, 4<<20-60_000, false))
+	conn := d.dial()
+	_, err := conn.Write(count(longLine("large", 9_000)))
+	must(t, err)
+	time.Sleep(1500 * time.Millisecond) // several times Stalled
+	stop.Remove()
+	d.budget.Release(&other, 4<<20-60_000)
+	_, err = conn.Write(count(routerLine("next")))
+	must(t, err)
+	d.records("router", 2)
+	for _, name := range []string{"drain_truncated_total", "drain_bad_counts_total", "drain_syslog_failures_total"} {
+		if n := d.metric(name); n > 0 {
+			t.Errorf("%s is %v", name, n)
+		}
+	}
+	if n := d.metric("drain_messages_total", "kind=malformed"); n > 0 {
+		t.Errorf("%v messages are malformed", n)
+	}
+}
+
+// The same where Kafka is away and others hold the memory for buffers.
+func TestLargeMessage_whileKafkaIsAway(t *testing.T) {
+	d := open(t, func(s *setup) { s.inflight, s.Stalled = 8<<20, 300*time.Millisecond })
+	stop := d.kafkaTakesNothing()
+	body := bytes.Join(usual.Frames(usual.Lines(1000, 1), 300), nil)
+	for range 30 {
+		conn := d.dial()
+		go func() { _, _ = conn.Write(body) }() // until it is closed
+	}
+	read := 0.0
+	eventually(t, "all wait", func() bool {
+		before := read
+		read = d.metric("drain_syslog_bytes_total")
+		time.Sleep(300 * time.Millisecond)
+		return read > 0 && read == before
+	})
+	conn := d.dial()
+	_, err := conn.Write(count(longLine("large", 9_000)))
+	must(t, err)
+	time.Sleep(1500 * time.Millisecond)
+	stop.Remove()
+	for _, rec := range d.records("router", 30*1000+1) {
+		if rec["truncated"] != nil {
+			t.Errorf("%v", rec)
+		}
+	}
+}
+
+// A wrong count holds up those behind it for no longer than the rest of a message is waited
+// for, however they come.
+func TestWrongCount_holdsNobodyForLong(t *testing.T) {
+	d := open(t, func(s *setup) { s.Stalled = 300 * time.Millisecond })
+	conn := d.dial()
+	_, err := fmt.Fprintf(conn, "900000 %s", routerLine("first"))
+	must(t, err)
+	for i := range 15 {
+		_, err := conn.Write(count(routerLine(fmt.Sprint("r", i))))
+		must(t, err)
+		time.Sleep(100 * time.Millisecond)
+	}
+	d.records("router", 16)
+}
+
+// Tiny messages leave no large memory behind.
+func TestTinyMessages_keepNoMemory(t *testing.T) {
+	d := open(t, func(s *setup) { s.noLogs = true }) // they would be kept in the broker
+	attack := append([]byte("1000000 <1"), bytes.Repeat([]byte("1 <1>"), 200_100)...)
+	var conns []net.Conn
+	for range 4 {
+		conn := d.dial()
+		go func() { _, _ = conn.Write(attack) }() // until it is closed
+		conns = append(conns, conn)
+	}
+	eventually(t, "all is read", func() bool {
+		return d.metric("drain_syslog_bytes_total") == float64(len(conns)*len(attack)) && d.budget.Used() < 1<<20
+	})
+	runtime.GC()
+	runtime.GC() // what pools keep
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	if m.HeapAlloc > 40<<20 {
+		t.Errorf("%d MiB are kept", m.HeapAlloc>>20)
+	}
+}
+
+// However little memory there may be, what fits into it at all is taken.
+func TestLittleMemory(t *testing.T) {
+	d := open(t, func(s *setup) { s.inflight = 768 << 10 })
+	body := bytes.Join(usual.Frames(usual.Lines(5000, 1), 300), nil)
+	var senders sync.WaitGroup
+	for range 3 {
+		conn := d.dial()
+		senders.Go(func() {
+			if _, err := conn.Write(body); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	senders.Wait()
+	d.records("router", 15_000)
+	if n := d.metric("drain_syslog_failures_total"); n > 0 {
+		t.Errorf("%v failures", n)
+	}
+}
+
+// A commit is timed when it is there, not when the next message comes.
+func TestCommitSeconds(t *testing.T) {
+	d := open(t)
+	conn := d.dial()
+	for i := range 3 {
+		_, err := conn.Write(count(routerLine("r")))
+		must(t, err)
+		eventually(t, "the commit is timed", func() bool { return d.metric("drain_syslog_commit_seconds") == float64(i+1) })
+	}
+}
+
+// No more connections are taken than are allowed; the others wait for a place.
+func TestMaxConnections(t *testing.T) {
+	d := open(t, func(s *setup) { s.MaxConnections = 2 })
+	first, second, third := d.dial(), d.dial(), d.dial()
+	for _, conn := range []net.Conn{first, second, third} {
+		_, err := conn.Write(count(routerLine("r")))
+		must(t, err)
+	}
+	d.records("router", 2)
+	time.Sleep(50 * time.Millisecond)
+	if n := d.metric("drain_syslog_connections"); n != 2 {
+		t.Errorf("%v connections", n)
+	}
+	first.Close()
+	d.records("router", 3)
+}
+
+// A stop that comes with the first connection.
+func TestServeAndShutdownAtOnce(t *testing.T) {
+	for range 20 {
+		s := New(Config{Budget: publish.NewBudget(1 << 20), Registerer: prometheus.NewRegistry()})
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		go func() {
+			if conn, err := net.Dial("tcp", l.Addr().String()); err == nil {
+				conn.Close()
+			}
+		}()
+		served := make(chan error)
+		go func() { served <- s.Serve(l) }()
+		must(t, s.Shutdown(t.Context()))
+		must(t, <-served)
 	}
 }
 

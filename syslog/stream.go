@@ -3,20 +3,22 @@ package syslog
 import "bytes"
 
 // Stream finds the messages of a connection, whose bytes come bit by bit, as Split does
-// those of a body: octet-counted, as syslog drains have them, or a line each. The zero
-// Stream believes no count; set Most.
+// those of a body: octet-counted, as syslog drains have them, or a line each. Set Most
+// and Limit.
 type Stream struct {
 	// Most is the largest message that is waited for, in bytes. A count beyond it is
 	// taken for a broken one.
 	Most int
-
+	// Limit is how many messages are found at once; what is behind them is rest.
+	Limit int
 	// Whole says that what stands at rest is a message as its count has it, and is kept
 	// back only because it does not end as those before it did. It is not worth a long
 	// wait.
 	Whole bool
 
-	form     streamForm
-	newlines bool // the last message ended with one
+	form streamForm
+	bare bool // the last message ended without a newline
+	seen int  // bytes at rest in which there is nothing to be found any more
 }
 
 type streamForm uint8
@@ -28,60 +30,90 @@ const (
 )
 
 // Split appends the messages that have come whole to dst, in order. buf is what has come
-// and is not split yet; rest is where the first message begins of which more is to come.
-// With final, nothing more comes, or it is not waited for, and rest is len(buf).
+// and is not split yet, from the last rest on; the new rest is where the first message
+// begins of which more is to come, or that is beyond Limit. With final, nothing more comes,
+// or it is not waited for.
+//
+// What is held back is not searched again when more comes: however small the pieces, each
+// byte is looked at a bounded number of times.
 func (s *Stream) Split(dst []Span, buf []byte, final bool) (spans []Span, rest int) {
 	s.Whole = false
 	i := skipSpace(buf, 0)
-	if s.form == undecided {
-		if bytes.HasPrefix(buf[i:], byteOrderMark) {
-			i = skipSpace(buf, i+len(byteOrderMark))
+	if s.form == undecided && bytes.HasPrefix(buf[i:], byteOrderMark) {
+		i = skipSpace(buf, i+len(byteOrderMark))
+	}
+	s.seen = max(0, s.seen-i)
+	if final {
+		s.seen = 0
+		defer func() { s.seen = 0 }() // nothing is held back
+	}
+	if s.form == undecided && !s.decide(buf[i:], final) {
+		if final && i < len(buf) {
+			return append(dst, Span{Start: int32(i), End: int32(len(buf)), Form: Unreadable}), len(buf)
 		}
-		if !s.decide(buf, i, final) {
-			return dst, i
-		}
+		return dst, i
 	}
 	if s.form == inCounts {
 		return s.splitCounted(dst, buf, i, final)
 	}
-	end := bytes.LastIndexByte(buf, '\n') + 1
-	if final {
-		end = len(buf)
-	}
-	if end <= i {
-		return dst, i
-	}
-	return splitLines(dst, buf[:end], i), end
+	return s.splitLines(dst, buf, i, final)
+}
+
+// hold notes that of buf, whose first message begins at i, so much was searched, and
+// returns i as rest.
+func (s *Stream) hold(dst []Span, i, searched int) ([]Span, int) {
+	s.seen = max(0, searched-i)
+	return dst, i
 }
 
 // decide finds the stream's form in its first bytes; it tells whether there are enough.
-func (s *Stream) decide(buf []byte, i int, final bool) bool {
+func (s *Stream) decide(b []byte, final bool) bool {
 	switch {
-	case i == len(buf), !final && mayBeHead(buf[i:]):
+	case len(b) == 0, !final && mayBeHead(b):
 		return false
-	case isLine(buf[i:]):
+	case isLine(b):
 		s.form = inLines
-	case isCounted(buf, i), bareStart(buf, i) >= 0:
+	case isCounted(b, 0), bareStart(b, 0) >= 0:
 		s.form = inCounts
 	default: // garbage in front: what can be recognised first decides
-		counts := nextCounted(buf, i)
-		line := nextLine(buf, i, counts)
+		counts := nextCounted(b, s.seen)
+		line := nextLine(b, s.seen, counts)
 		switch {
 		case line < counts:
 			s.form = inLines
-		case counts < len(buf) || final:
+		case counts < len(b):
 			s.form = inCounts
 		default:
+			s.seen = max(s.seen, len(b)-maxHead)
 			return false
 		}
 	}
+	s.seen = 0
 	return true
 }
 
+func (s *Stream) splitLines(dst []Span, buf []byte, i int, final bool) ([]Span, int) {
+	for first := len(dst); len(dst)-first < s.Limit; {
+		if i = skipSpace(buf, i); i == len(buf) {
+			break
+		}
+		end := len(buf)
+		if n := bytes.IndexByte(buf[i+s.seen:], '\n'); n >= 0 {
+			end = i + s.seen + n + 1
+		} else if !final {
+			return s.hold(dst, i, len(buf))
+		}
+		s.seen = 0
+		dst = splitLines(dst, buf[:end], i)
+		i = end
+	}
+	return dst, i
+}
+
 func (s *Stream) splitCounted(dst []Span, buf []byte, i int, final bool) ([]Span, int) {
-	for {
+	for first := len(dst); len(dst)-first < s.Limit; {
 		if i = skipSpace(buf, i); i == len(buf) || !final && mayBeHead(buf[i:]) {
-			return dst, i
+			break
 		}
 		form := Counted
 		start, n, ok := readCount(buf, i)
@@ -94,8 +126,8 @@ func (s *Stream) splitCounted(dst []Span, buf []byte, i int, final bool) ([]Span
 			n = -1
 		}
 		end := start + n
-		if n > 0 && !final && (end > len(buf) || s.unsure(buf, end)) {
-			return dst, i
+		if n > 0 && !final && (end > len(buf) || s.unsure(buf, start, end)) {
+			return s.hold(dst, i, 0)
 		}
 		bad := n <= 0 || !canEnd(buf, end) || insideCount(buf, end)
 		if bad {
@@ -103,18 +135,22 @@ func (s *Stream) splitCounted(dst []Span, buf []byte, i int, final bool) ([]Span
 			if form == Unreadable {
 				from = i
 			}
+			from = max(from, i+s.seen)
 			if end = nextCounted(buf, from); !final && (end == len(buf) || s.unread(buf, from, end)) {
-				return dst, i
+				return s.hold(dst, i, max(from, end-maxHead))
 			}
 		}
+		s.seen = 0
 		dst = append(dst, Span{Start: int32(start), End: int32(end), Form: form, BadCount: bad && form == Counted})
-		s.newlines = buf[end-1] == '\n'
+		s.bare = buf[end-1] != '\n'
 		i = end
 	}
+	return dst, i
 }
 
-// unsure tells whether it takes more than has come to see whether a message ends at end.
-func (s *Stream) unsure(buf []byte, end int) bool {
+// unsure tells whether it takes more than has come to see whether the message that begins
+// at start ends at end.
+func (s *Stream) unsure(buf []byte, start, end int) bool {
 	switch {
 	case buf[end-1] == '\n':
 		return false
@@ -122,10 +158,19 @@ func (s *Stream) unsure(buf []byte, end int) bool {
 		// A sender that ends its messages with newlines has a broken count here, or
 		// a notice that its next message follows. One that has none has no more to
 		// say now.
-		s.Whole = s.newlines
-		return s.newlines
+		s.Whole = !s.bare
+		return s.Whole
+	case mayBeHead(buf[end:]):
+		return true
+	case !isDigit(buf[end-1]):
+		return false
 	}
-	return mayBeHead(buf[end:]) || isDigit(buf[end-1]) && s.unread(buf, end, end)
+	// The count may lead into the next one, if this message should end with a newline.
+	from := end
+	if !s.bare {
+		from = max(start, end-maxCountDigits)
+	}
+	return s.unread(buf, from, end)
 }
 
 // unread tells whether the message has not come whole whose count begins at end, or with

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -13,20 +14,23 @@ import (
 // drip gives a stream its bytes in pieces, as a connection does, and returns the
 // messages, each with its form.
 func drip(most int, body []byte, pieces func(left int) int) (messages []string, bad int) {
-	s := Stream{Most: most}
+	s := Stream{Most: most, Limit: 3}
 	var buf []byte
 	take := func(final bool) {
-		spans, rest := s.Split(nil, buf, final)
-		for _, span := range spans {
-			messages = append(messages, fmt.Sprint(span.Form)+" "+string(buf[span.Start:span.End]))
-			if span.BadCount {
-				bad++
+		for again := true; again; {
+			spans, rest := s.Split(nil, buf, final)
+			for _, span := range spans {
+				messages = append(messages, fmt.Sprint(span.Form)+" "+string(buf[span.Start:span.End]))
+				if span.BadCount {
+					bad++
+				}
 			}
+			buf = buf[rest:]
+			again = len(spans) == s.Limit
 		}
-		if final && len(bytes.TrimSpace(buf[rest:])) > 0 {
-			panic(fmt.Sprintf("left over: %q", buf[rest:]))
+		if final && len(bytes.TrimSpace(buf)) > 0 {
+			panic(fmt.Sprintf("left over: %q", buf))
 		}
-		buf = buf[rest:]
 	}
 	for len(body) > 0 {
 		n := min(max(1, pieces(len(body))), len(body))
@@ -119,11 +123,89 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// One wrong count costs what it costs in a body, and no neighbour: where Split mends it, so
+// does a stream.
+func TestStream_mendsWhatSplitMends(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	texts := []string{"state=up", "bytes=1", "5 <1>", "x 12", "-", "", "status=200 bytes=17"}
+	const bodies = 30_000
+	mended, failed := 0, 0
+	for range bodies {
+		var body []byte
+		var want []string
+		wrong := r.IntN(5)
+		for i := range 6 {
+			m := "<158>1 2022-06-13T14:52:23+00:00 host heroku router - " + texts[r.IntN(len(texts))] + "\n"
+			n := len(m)
+			if i == wrong {
+				for n == len(m) || n <= 0 {
+					n = len(m) - 2 + r.IntN(303)
+				}
+			}
+			body = fmt.Appendf(body, "%d %s", n, m)
+			want = append(want, "0 "+m)
+		}
+		if got, bad := whole(body); bad != 1 || strings.Join(got, "\x00") != strings.Join(want, "\x00") {
+			continue
+		}
+		mended++
+		if got, _ := drip(1000, body, func(int) int { return 1 + r.IntN(100) }); strings.Join(got, "\x00") != strings.Join(want, "\x00") {
+			if failed++; failed < 5 {
+				t.Errorf("%q\ncame as %q", body, got)
+			}
+		}
+	}
+	if failed > 0 || mended < bodies/2 {
+		t.Errorf("%d of %d that Split mends are not mended", failed, mended)
+	}
+}
+
+// Garbage decides nothing, however long the pause behind it is.
+func TestStream_garbageDecidesNothing(t *testing.T) {
+	s := Stream{Most: 1000, Limit: 1000}
+	if spans, rest := s.Split(nil, []byte("hello\n"), true); len(spans) != 1 || spans[0].Form != Unreadable || rest != 6 {
+		t.Fatal(spans, rest)
+	}
+	lines := []byte("<40>1 - host app web.1 - a\n<40>1 - host app web.1 - b\n")
+	if spans, rest := s.Split(nil, lines, false); len(spans) != 2 || rest != len(lines) {
+		t.Error(spans, rest)
+	}
+}
+
+// However small the pieces, what is held back costs no more than its bytes.
+func TestStream_isLinear(t *testing.T) {
+	const n = 1 << 20
+	for name, body := range map[string]string{
+		"a right count": "1000000 <1>" + strings.Repeat("<", n-20), "garbage": "x" + strings.Repeat("<", n), "digits": "x" + strings.Repeat("9", n),
+		"heads": "x" + strings.Repeat("1 <1", n/4), "garbage behind a message": "5 <1>1\nx" + strings.Repeat("<", n), "heads behind a message": "5 <1>1\nx" + strings.Repeat("1 <123", n/6),
+		"a line": "<1>" + strings.Repeat("x", n), "newlines": "x" + strings.Repeat("\n2", n/2), "times": "x" + strings.Repeat("\n2022-06-13", n/11),
+		"a wrong count": "5 <1>1\n999999999 <1>" + strings.Repeat("<", n), "a head that is not complete": "5 <1>1\n99 <1>" + strings.Repeat("x", 90) + strings.Repeat("1 <1>", n/5),
+	} {
+		s := Stream{Most: n, Limit: 1000}
+		const reads = 5000
+		all := []byte(body)
+		came := len(all) - reads
+		_, begin := s.Split(nil, all[:came], false)
+		began := time.Now()
+		for range reads { // each brings one byte more
+			came++
+			_, rest := s.Split(nil, all[begin:came], false)
+			begin += rest
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%s: %s a read", name, took/reads)
+		}
+	}
+}
+
 // What is whole is not waited with.
 func TestStream_takesAMessageAtOnce(t *testing.T) {
 	const newline, without = "<40>1 - host app web.1 - text\n", "<40>1 - host app web.1 - text"
 	for _, body := range []string{fmt.Sprintf("%d %s", len(newline), newline), fmt.Sprintf("%d %s", len(without), without), newline} {
-		s := Stream{Most: 1000}
+		s := Stream{Most: 1000, Limit: 1000}
+		if !strings.HasSuffix(body, "\n") {
+			s.Split(nil, []byte(body), true) // of the first it is not known how the sender ends them
+		}
 		for range 2 {
 			if spans, rest := s.Split(nil, []byte(body), false); len(spans) != 1 || rest != len(body) {
 				t.Errorf("%q: %v, %d", body, spans, rest)
@@ -135,7 +217,7 @@ func TestStream_takesAMessageAtOnce(t *testing.T) {
 // A message without a newline behind some that have one is waited with, shortly.
 func TestStream_waitsForAnOddEnd(t *testing.T) {
 	const newline, without = "<40>1 - host app web.1 - text\n", "<40>1 - host app web.1 - text"
-	s := Stream{Most: 1000}
+	s := Stream{Most: 1000, Limit: 1000}
 	body := fmt.Appendf(nil, "%d %s%d %s", len(newline), newline, len(without), without)
 	spans, rest := s.Split(nil, body, false)
 	if len(spans) != 1 || !s.Whole {
@@ -158,7 +240,7 @@ func FuzzStream(f *testing.F) {
 	f.Add([]byte("<40>1 -\n<40>1"), uint64(3))
 	f.Fuzz(func(t *testing.T, body []byte, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		s := Stream{Most: 500}
+		s := Stream{Most: 500, Limit: 100}
 		var buf, seen []byte
 		left := body
 		for final := false; ; {
@@ -170,6 +252,10 @@ func FuzzStream(f *testing.F) {
 				}
 				at = int(span.End)
 				seen = append(seen, buf[span.Start:span.End]...)
+			}
+			if len(spans) == s.Limit {
+				buf = buf[rest:]
+				continue
 			}
 			if final {
 				if rest != len(buf) {

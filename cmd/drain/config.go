@@ -140,11 +140,11 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 		}
 		c.listen = ":" + port
 	}
-	if f.Listen != nil {
+	switch {
+	case f.Listen != nil:
 		c.listen = *f.Listen
-	}
-	if _, port, _ := net.SplitHostPort(c.listen); c.adminListen == adminDefault && strings.HasSuffix(adminDefault, ":"+port) {
-		c.adminListen = "127.0.0.1:0" // Heroku chooses PORT
+	case c.adminListen == adminDefault && strings.HasSuffix(adminDefault, c.listen):
+		c.adminListen = "127.0.0.1:0" // Heroku chose its port for PORT
 	}
 	r := settings.Reader{}
 	r.Address("LISTEN", c.listen)

@@ -173,7 +173,7 @@ func TestPORT(t *testing.T) {
 
 // Heroku chooses the port, which may be that of the admin listener.
 func TestAdminListenMakesRoomForPORT(t *testing.T) {
-	for env, want := range map[string]string{"PORT=5000": "127.0.0.1:8081", "PORT=8081": "127.0.0.1:0", "LISTEN=127.0.0.1:8081": "127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:9": "127.0.0.1:9"} {
+	for env, want := range map[string]string{"PORT=5000": "127.0.0.1:8081", "PORT=8081": "127.0.0.1:0", "LISTEN=127.0.0.1:8081": "127.0.0.1:8081", "LISTEN=127.0.0.2:8081": "127.0.0.1:8081", "ADMIN_LISTEN=127.0.0.1:9": "127.0.0.1:9"} {
 		name, value, _ := strings.Cut(env, "=")
 		c, err := read(t, vars{name: value, "ALLOW_ANONYMOUS": "true"})
 		if err != nil || c.adminListen != want {

@@ -62,6 +62,9 @@ type environ struct {
 // not committed after stopWithin is lost with the process.
 const stopWithin = 10 * time.Second
 
+// lastCommits is the time at a stop for what syslog drains had read and not published.
+const lastCommits = time.Second
+
 // answerWithin is what a request may take at a stop beside the time it is held.
 const answerWithin = 250 * time.Millisecond
 
@@ -83,7 +86,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	if err != nil {
 		return err
 	}
-	limitMemory(cfg.maxInflight)
+	limitMemory(cfg.maxInflight, publish.CompressionMemory(cfg.compression))
 	log := newLogger(env.stderr, cfg.logLevel, cfg.logFormat)
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -145,7 +148,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	var drains *stream.Server // over TCP
 	if on.syslog != nil {
 		drains = stream.New(stream.Config{Intake: records, Publisher: publisher, Budget: budget, TLS: cfg.syslogTLS,
-			MaxMessage: min(cfg.maxBody, maxMessage), Stalled: stalledAfter, Registerer: reg, Logger: log})
+			MaxConnections: on.syslogMost, MaxMessage: min(cfg.maxBody, maxMessage), Stalled: stalledAfter, Registerer: reg, Logger: log})
 	}
 
 	greet(env.stdout, log, cfg, credentials.Any(), on, kafkaAt.Addresses)
@@ -173,14 +176,19 @@ func run(ctx context.Context, args []string, env environ) error {
 		answered, cancel := context.WithTimeout(deadline, cfg.hold+answerWithin)
 		defer cancel()
 		var doors sync.WaitGroup
+		var lost error
 		if drains != nil {
-			doors.Go(func() { drains.Shutdown(answered) })
+			doors.Go(func() {
+				read, cancel := context.WithTimeout(deadline, stopWithin-lastCommits)
+				defer cancel()
+				lost = drains.Shutdown(read)
+			})
 		}
 		if ingestServer.Shutdown(answered) != nil {
 			_ = ingestServer.Close()
 		}
 		doors.Wait()
-		err := publisher.Shutdown(deadline)
+		err := errors.Join(lost, publisher.Shutdown(deadline))
 		_ = adminServer.Close()
 		if err == nil {
 			log.Info("stopped; every record that was taken is committed")
@@ -229,7 +237,10 @@ const (
 )
 
 // listeners are where drain listens; admin and syslog are nil when they are turned off.
-type listeners struct{ ingest, admin, syslog net.Listener }
+type listeners struct {
+	ingest, admin, syslog net.Listener
+	syslogMost            int // connections, 0 for no limit
+}
 
 // listen opens the listeners first, so that a taken port is said before anything
 // is begun.
@@ -247,9 +258,8 @@ func listen(cfg *config) (on listeners, err error) {
 		if on.syslog, err = net.Listen("tcp", cfg.syslogListen); err != nil {
 			return on, fmt.Errorf("listen for syslog drains on %s: %w: set SYSLOG_LISTEN to a free address, or to nothing", cfg.syslogListen, err)
 		}
-		if third := most / 3; third > 0 {
-			on.syslog, most = netutil.LimitListener(on.syslog, third), most-third
-		}
+		on.syslogMost = most / 3
+		most -= on.syslogMost
 	}
 	if most > 0 {
 		on.ingest = netutil.LimitListener(on.ingest, most)

@@ -12,15 +12,15 @@ import (
 // limitMemory makes the garbage collector work harder before drain takes much more
 // memory than MAX_INFLIGHT says, unless GOMEMLIMIT says how much it may take. Records
 // that are held need 1.25 times their bytes; the rest is for requests and for what
-// was remembered of frames (some 10 MB). It also has garbage collected when there is
+// was remembered of frames (some 10 MB), and own bytes for what drain keeps besides. It also has garbage collected when there is
 // half as much of it as is in use, unless GOGC says otherwise.
-func limitMemory(maxInflight int64) {
+func limitMemory(maxInflight, own int64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(mostGarbage)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		const rest = 64 << 20
-		debug.SetMemoryLimit(min(maxInflight, math.MaxInt64/4)*5/2 + rest)
+		debug.SetMemoryLimit(min(maxInflight, math.MaxInt64/4)*5/2 + rest + own)
 	}
 }
 

@@ -116,8 +116,11 @@ func readPlan(args []string, getenv func(string) (string, bool), stdout io.Write
 			return nil, settings.UsageError{Err: errors.New("LINES_FILE: cannot be accounted for with KAFKA_URL: its lines carry no numbers")}
 		}
 	}
-	if p.kafka, err = f.Config(getenv); err != nil {
-		return nil, settings.UsageError{Err: err}
+	p.kafka = new(cluster.Config)
+	if f.KafkaURL != "" { // or what else is set of Kafka is somebody else's
+		if p.kafka, err = f.Config(getenv); err != nil {
+			return nil, settings.UsageError{Err: err}
+		}
 	}
 	p.topic = r.Topic("KAFKA_TOPIC", p.kafka.Prefix, f.KafkaTopic)
 	if err := r.Err; err != nil {
