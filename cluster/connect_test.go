@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -122,7 +124,7 @@ func TestConnect_isBounded(t *testing.T) {
 		"log in to": {SASL: login(t, "PLAIN", "u", "p")},
 	} {
 		began := time.Now()
-		conn, err := at.dial(t.Context(), "tcp", l.Addr().String())
+		conn, err := at.Dial(t.Context(), "tcp", l.Addr().String())
 		if took := time.Since(began); err == nil || took > ConnectTimeout+time.Second || !strings.Contains(err.Error(), step) {
 			t.Errorf("%s: %v, %v after %s", step, conn, err, took)
 		}
@@ -190,5 +192,45 @@ func TestConnection_explainsOnlyTheBeginning(t *testing.T) {
 		if _, err := c.Read(make([]byte, 8)); err == nil || (err == io.EOF) == explained {
 			t.Error(asked, err)
 		}
+	}
+}
+
+// Who waits for a broker has to know when that is in vain.
+func TestRefused(t *testing.T) {
+	ours, other := newAuthority(t, "ours"), newAuthority(t, "other")
+	cert, key := ours.issue("strange.name.example", time.Now().Add(time.Hour))
+	pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
+	ours.must(err)
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}}))
+	ours.must(err)
+	defer c.Close()
+	guarded, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("PLAIN", "drain", "swordfish"))
+	ours.must(err)
+	defer guarded.Close()
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	ours.must(err)
+	gone.Close()
+	distrusting, err := Certificates{Trusted: other.pem}.TLS()
+	ours.must(err)
+	system := x509.NewCertPool()
+	system.AddCert(ours.cert)
+	for name, test := range map[string]struct {
+		at             Config
+		address        string
+		refused, login bool
+	}{
+		"another authority": {Config{TLS: distrusting}, c.ListenAddrs()[0], true, false},
+		"another name":      {Config{TLS: &tls.Config{RootCAs: system}}, c.ListenAddrs()[0], true, false},
+		"nobody there":      {Config{}, gone.Addr().String(), false, false},
+		// This broker only ends the connection: it could as well be one that stops.
+		"a wrong password": {Config{SASL: login(t, "PLAIN", "drain", "sturgeon")}, guarded.ListenAddrs()[0], false, true},
+	} {
+		_, err := test.at.Dial(t.Context(), "tcp", test.address)
+		if err == nil || Refused(err) != test.refused || errors.Is(err, ErrLogin) != test.login {
+			t.Errorf("%s: %v, refused %v", name, err, Refused(err))
+		}
+	}
+	if !Refused(fmt.Errorf("log in: %w", kafka.SASLAuthenticationFailed)) || Refused(nil) {
+		t.Error("a login that was answered")
 	}
 }
