@@ -101,7 +101,7 @@ func (c *Config) Addr() net.Addr { return kafka.TCP(c.Addresses...) }
 // on average, so that a leader that moved is found soon.
 func (c *Config) Transport() *kafka.Transport {
 	return &kafka.Transport{
-		Dial:           c.dial,
+		Dial:           c.Dial,
 		DialTimeout:    ConnectTimeout,
 		IdleTimeout:    5 * time.Minute,
 		MetadataTTL:    time.Second,

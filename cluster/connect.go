@@ -12,6 +12,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,11 +22,11 @@ import (
 	"github.com/segmentio/kafka-go/protocol/saslhandshake"
 )
 
-// dial makes a connection to a broker, on which nothing is left but to ask. It does
-// what kafka-go's transport would do with TLS and SASL set, but within ConnectTimeout
-// in all (kafka-go waits for ever for a broker that falls silent while it logs in), and
-// with errors that name the broker, the step, and what to do.
-func (c *Config) dial(ctx context.Context, network, address string) (net.Conn, error) {
+// Dial makes a connection to a broker, on which nothing is left but to ask: it is secured
+// and logged in, within ConnectTimeout in all. The caller closes it. Clients of both
+// libraries connect by it: kafka-go waits for ever for a broker that falls silent while
+// it logs in, and the errors name the broker, the step, and what to do.
+func (c *Config) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, ConnectTimeout)
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, network, address)
@@ -45,7 +46,7 @@ type connection struct {
 	net.Conn
 	config  *Config
 	address string
-	asked   int // requests written; kafka-go writes and reads one after the other
+	asked   atomic.Int32 // requests written; some clients read meanwhile
 }
 
 // The first requests of a connection are those for the versions, which brokers answer
@@ -53,7 +54,9 @@ type connection struct {
 const firstRequests = 2
 
 func (c *connection) Write(b []byte) (int, error) {
-	c.asked = min(c.asked+1, firstRequests+1)
+	if c.asked.Load() <= firstRequests {
+		c.asked.Add(1)
+	}
 	return c.Conn.Write(b)
 }
 
@@ -61,11 +64,15 @@ func (c *connection) Write(b []byte) (int, error) {
 // which is told in words: with TLS 1.3 it is here that a client's certificate is refused.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if err != nil && c.asked <= firstRequests {
+	if err != nil && c.asked.Load() <= firstRequests {
 		err = c.refused(err)
 	}
 	return n, err
 }
+
+// ErrLogin is in the errors of connections that failed while they logged in: brokers may
+// say why, or just end the connection.
+var ErrLogin = errors.New("log in to the broker")
 
 func (c *connection) handshakes(ctx context.Context) error {
 	if err := c.secure(ctx); err != nil {
@@ -79,7 +86,7 @@ func (c *connection) handshakes(ctx context.Context) error {
 		return err
 	}
 	if err := c.login(ctx); err != nil {
-		return fmt.Errorf("log in to the broker %s with %s as %q: %w: look at KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD", c.address, c.config.SASL.Mechanism, c.config.SASL.Username, err)
+		return fmt.Errorf("%w %s with %s as %q: %w: look at KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD", ErrLogin, c.address, c.config.SASL.Mechanism, c.config.SASL.Username, err)
 	}
 	return c.SetDeadline(time.Time{})
 }
@@ -125,6 +132,19 @@ func distrust(err error, host string) error {
 		return err
 	}
 	return fmt.Errorf("%w: %s", err, do)
+}
+
+// Refused tells whether err says that broker and client refuse each other, for a
+// certificate or a login: to wait does not help then.
+func Refused(err error) bool {
+	var (
+		distrusted *tls.CertificateVerificationError
+		record     tls.RecordHeaderError
+		remote     *net.OpError
+	)
+	return errors.As(err, &distrusted) || errors.As(err, &record) || errors.Is(err, errTrusted) ||
+		errors.As(err, &remote) && remote.Op == "remote error" || // a TLS alert
+		errors.Is(err, kafka.SASLAuthenticationFailed) || errors.Is(err, kafka.UnsupportedSASLMechanism)
 }
 
 // refused says what it may mean that the broker ended the connection so early.

@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net"
@@ -124,7 +126,7 @@ func TestConnect_isBounded(t *testing.T) {
 		"log in to": {SASL: login(t, "PLAIN", "u", "p")},
 	} {
 		began := time.Now()
-		conn, err := at.dial(t.Context(), "tcp", l.Addr().String())
+		conn, err := at.Dial(t.Context(), "tcp", l.Addr().String())
 		if took := time.Since(began); err == nil || took > ConnectTimeout+time.Second || !strings.Contains(err.Error(), step) {
 			t.Errorf("%s: %v, %v after %s", step, conn, err, took)
 		}
@@ -205,5 +207,49 @@ func TestConnection_explainsOnlyTheBeginning(t *testing.T) {
 		if _, err := c.Read(make([]byte, 8)); err == nil || (err == io.EOF) == explained {
 			t.Error(asked, err)
 		}
+	}
+}
+
+// Who waits for a broker has to know when that is in vain.
+func TestRefused(t *testing.T) {
+	ours, other := authority.New(t, "ours"), authority.New(t, "other")
+	serve := func(options ...kfake.Opt) string {
+		c, err := kfake.NewCluster(append(options, kfake.NumBrokers(1))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		return c.ListenAddrs()[0]
+	}
+	pair := ours.Pair("strange.name.example", time.Now().Add(time.Hour))
+	strange := serve(kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}}))
+	guarded := serve(kfake.EnableSASL(), kfake.Superuser("PLAIN", "drain", "swordfish"))
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	distrusting, err := Certificates{Trusted: other.PEM}.TLS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		at             Config
+		address        string
+		refused, login bool
+	}{
+		"another authority": {Config{TLS: distrusting}, strange, true, false},
+		"another name":      {Config{TLS: &tls.Config{RootCAs: ours.Pool()}}, strange, true, false},
+		"nobody there":      {Config{}, gone.Addr().String(), false, false},
+		// This broker only ends the connection: it could as well be one that stops.
+		"a wrong password": {Config{SASL: login(t, "PLAIN", "drain", "sturgeon")}, guarded, false, true},
+	} {
+		_, err := test.at.Dial(t.Context(), "tcp", test.address)
+		if err == nil || Refused(err) != test.refused || errors.Is(err, ErrLogin) != test.login {
+			t.Errorf("%s: %v, refused %v", name, err, Refused(err))
+		}
+	}
+	if !Refused(fmt.Errorf("log in: %w", kafka.SASLAuthenticationFailed)) || Refused(nil) {
+		t.Error("a login that was answered")
 	}
 }

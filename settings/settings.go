@@ -87,7 +87,7 @@ func (c *Command) ParseCommand(flags any, args []string, getenv func(string) (st
 	case helped:
 		return "", ErrHelp
 	case err != nil:
-		return "", UsageError{errors.New(c.explain(args, err.Error()))}
+		return "", UsageError{errors.New(c.explain(args, err.Error(), parser.Model.Children))}
 	}
 	if selected := found.Selected(); selected != nil {
 		chosen = selected.Name
@@ -97,7 +97,7 @@ func (c *Command) ParseCommand(flags any, args []string, getenv func(string) (st
 
 // explain makes one line of what the flags are refused for. It shows no argument
 // that is not a flag's name: it could be a secret.
-func (c *Command) explain(args []string, text string) string {
+func (c *Command) explain(args []string, text string, commands []*kong.Node) string {
 	for _, arg := range args {
 		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		if setting := strings.ToUpper(strings.ReplaceAll(name, "-", "_")); slices.Contains(c.Secrets, setting) {
@@ -106,6 +106,13 @@ func (c *Command) explain(args []string, text string) string {
 	}
 	if strings.HasPrefix(text, "unexpected argument") {
 		text = "an argument is no flag: write settings as --name=value, or as NAME=value in the environment"
+		if len(commands) > 0 {
+			var names []string
+			for _, command := range commands {
+				names = append(names, command.Name)
+			}
+			text = "an argument is no command, or one too many: the commands are " + strings.Join(names, ", ")
+		}
 	}
 	text = strings.Replace(text, `expected string value but got "EOL" (<EOL>)`, "needs a value, as in --name=value", 1)
 	return strings.Map(func(r rune) rune {

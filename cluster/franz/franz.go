@@ -4,32 +4,12 @@ package franz
 
 import (
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/sasl"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
-	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"drain/cluster"
 )
 
-// Options are those with which a client reaches the cluster.
+// Options are those with which a client reaches the cluster. Its connections are made by
+// Config.Dial: TLS and login fail with the same words as drain's.
 func Options(c *cluster.Config) []kgo.Opt {
-	options := []kgo.Opt{kgo.SeedBrokers(c.Addresses...), kgo.DialTimeout(cluster.ConnectTimeout)}
-	if c.TLS != nil {
-		options = append(options, kgo.DialTLSConfig(c.TLS))
-	}
-	if c.SASL != nil {
-		options = append(options, kgo.SASL(mechanism(c.SASL)))
-	}
-	return options
-}
-
-func mechanism(s *cluster.SASL) sasl.Mechanism {
-	auth := scram.Auth{User: s.Username, Pass: s.Password}
-	switch s.Mechanism {
-	case "SCRAM-SHA-256":
-		return auth.AsSha256Mechanism()
-	case "SCRAM-SHA-512":
-		return auth.AsSha512Mechanism()
-	}
-	return plain.Auth{User: s.Username, Pass: s.Password}.AsMechanism()
+	return []kgo.Opt{kgo.SeedBrokers(c.Addresses...), kgo.Dialer(c.Dial)}
 }
