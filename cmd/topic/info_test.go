@@ -100,6 +100,7 @@ metrics  Empty  0        4
 }
 
 func TestInfoOfAnEmptyTopic(t *testing.T) {
+	t.Parallel()
 	_, env := broker(t, kfake.SeedTopics(2, "router"))
 	f, said := learnt(t, env)
 	if f.Records != 0 || f.Skew != 0 || f.First != nil || f.Last != nil || f.Span != 0 || f.Bytes == nil || *f.Bytes != 0 || len(f.Partitions) != 2 || f.Groups == nil || said != "" {
@@ -138,6 +139,7 @@ func TestInfoTellsTheRate(t *testing.T) {
 // Members that have committed nothing yet lag by all of their partitions; by either of
 // Kafka's protocols for groups.
 func TestInfoOfGroupsThatRead(t *testing.T) {
+	t.Parallel()
 	_, env, _ := filled(t)
 	for name, options := range map[string][]kgo.Opt{"classic": nil, "newer": {kgo.ServerSideBalancer()}} {
 		t.Run(name, func(t *testing.T) {
@@ -169,6 +171,7 @@ func TestInfoOfGroupsThatRead(t *testing.T) {
 
 // Who may only read the topic learns what there is to learn by that.
 func TestInfoOfWhoMayNotAskForAll(t *testing.T) {
+	t.Parallel()
 	may := func(operation kmsg.ACLOperation) kfake.ACL {
 		return kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: "p.", Pattern: kmsg.ACLResourcePatternTypePrefixed, Operation: operation, Allow: true}
 	}
@@ -204,6 +207,7 @@ func TestInfoOfWhoMayNotAskForAll(t *testing.T) {
 }
 
 func TestInfoOfAPartitionWithoutALeader(t *testing.T) {
+	t.Parallel()
 	c, env, cl := filled(t)
 	commit(t, cl, "metrics", "router", 2, 0, 0)
 	deposed(c, 0)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"maps"
 	"net"
@@ -16,11 +17,19 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
-	"drain/trial/journal"
 	"drain/settings"
+	"drain/trial/journal"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// Most of these tests wait for brokers that say nothing: the processors are enough for many
+// of them at once.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 type vars map[string]string
 
@@ -348,6 +357,7 @@ func TestCreate(t *testing.T) {
 
 // A topic is made when the next command can use it.
 func TestCreateWaitsForTheLeaders(t *testing.T) {
+	t.Parallel()
 	c, env := broker(t)
 	h := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "router", Partitions: []int32{1}, Err: kerr.LeaderNotAvailable, Count: 4})
 	if status, out, said := try(t, env, "create", "--partitions", "2"); status != 0 || out != "made router: 2 partitions, 1 replica\n" || h.Hits() != 4 {
@@ -356,6 +366,7 @@ func TestCreateWaitsForTheLeaders(t *testing.T) {
 }
 
 func TestALoginWorks(t *testing.T) {
+	t.Parallel()
 	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		_, env := broker(t, kfake.EnableSASL(), kfake.Superuser(mechanism, "admin", "swordfish"))
 		env = env.with("KAFKA_SASL_MECHANISM", mechanism).with("KAFKA_SASL_USERNAME", "admin").with("KAFKA_SASL_PASSWORD", "swordfish")
@@ -375,6 +386,7 @@ func TestALoginWorks(t *testing.T) {
 
 // A reader that has gone ends the command, and it says nothing.
 func TestAClosedPipe(t *testing.T) {
+	t.Parallel()
 	_, env := broker(t, kfake.SeedTopics(1, "router"))
 	produce(t, client(t, env), record(0, 0, "a"))
 	for _, args := range [][]string{{"tail", "--from", "beginning"}, {"tail"}, {"info"}, {"create", "--partitions", "1"}} {

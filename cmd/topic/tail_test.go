@@ -181,6 +181,7 @@ func TestTailFindsTheNewestOfAllPartitions(t *testing.T) {
 
 // Offsets that hold no record are passed over, and never waited for.
 func TestOffsetsWithoutRecords(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		fill   func(*testing.T, *kfake.Cluster, vars)
 		newest string // of three, as far as they are there
@@ -312,6 +313,7 @@ func TestALeaderMoves(t *testing.T) {
 
 // A broker that goes away and comes back is told of, once each, and nothing is missed.
 func TestABrokerThatGoesAndComesBack(t *testing.T) {
+	t.Parallel()
 	place, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	port := place.Addr().(*net.TCPAddr).Port
@@ -350,6 +352,7 @@ func TestALongOutageIsToldOnce(t *testing.T) {
 }
 
 func TestWhatEndsATail(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		harm func(*testing.T, *kfake.Cluster)
 		says string
@@ -383,6 +386,7 @@ func TestWhatEndsATail(t *testing.T) {
 }
 
 func TestATopicThatGrowsIsFollowed(t *testing.T) {
+	t.Parallel()
 	_, env := broker(t, kfake.SeedTopics(1, "router"))
 	cl := client(t, env, kgo.MetadataMinAge(10*time.Millisecond))
 	r := start(t, env, "tail")
@@ -400,6 +404,7 @@ func TestATopicThatGrowsIsFollowed(t *testing.T) {
 
 // A partition without a leader holds up nothing, and is read when it has one.
 func TestAPartitionWithoutALeader(t *testing.T) {
+	t.Parallel()
 	for _, from := range []string{"beginning", "-9", "2026-01-01"} {
 		t.Run(from, func(t *testing.T) {
 			t.Parallel()
