@@ -48,6 +48,9 @@ func newMetrics(reg prometheus.Registerer, b *publish.Budget) *metrics {
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "drain_inflight_bytes", Help: "Bytes held for requests: bodies being read, records not committed yet.",
 	}, func() float64 { return float64(b.Used()) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drain_inflight_limit_bytes", Help: "MAX_INFLIGHT: what drain_inflight_bytes can be at most.",
+	}, func() float64 { return float64(b.Size()) })
 	requests := auto.NewCounterVec(prometheus.CounterOpts{
 		Name: "drain_requests_total", Help: "Requests by the status they were answered with.",
 	}, []string{"code"})
