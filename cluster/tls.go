@@ -50,7 +50,7 @@ func (c Certificates) TLS() (*tls.Config, error) {
 	}
 	pair, err := tls.X509KeyPair(PEM(c.Client), PEM(c.Key))
 	if err != nil {
-		return nil, fmt.Errorf("%s and %s: no certificate in PEM and the private key that belongs to it: %w", client, key, err)
+		return nil, fmt.Errorf("%s and %s: no certificate and the private key that belongs to it, as the text of PEM files and not their names: %w", client, key, err)
 	}
 	cfg.Certificates = []tls.Certificate{pair}
 	return cfg, nil
@@ -80,7 +80,7 @@ func pool(text []byte) (*x509.CertPool, error) {
 		found = true
 	}
 	if !found {
-		return nil, errors.New("no certificate in PEM: it begins with -----BEGIN CERTIFICATE-----")
+		return nil, errors.New("no certificate as the text of a PEM file, which begins with -----BEGIN CERTIFICATE-----")
 	}
 	return roots, nil
 }

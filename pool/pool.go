@@ -56,6 +56,9 @@ func Connect(ctx context.Context, addr net.Addr, transport *kafka.Transport) (*k
 	client := &kafka.Client{Addr: addr, Transport: transport}
 	if _, err := client.Metadata(ctx, &kafka.MetadataRequest{}); err != nil {
 		transport.CloseIdleConnections()
+		if inner := errors.Unwrap(err); inner != nil {
+			err = inner // without the names of kafka-go's functions
+		}
 		return nil, fmt.Errorf("connect to Kafka at %s: %w", addr, err)
 	}
 	return client, nil

@@ -94,7 +94,10 @@ func advice(err error, topic, prefix string) string {
 	if prefix != "" {
 		withPrefix = fmt.Sprintf("KAFKA_PREFIX (%s): it may be another cluster's", prefix)
 	}
+	var dial *net.OpError
 	switch {
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return "is Kafka there? look at KAFKA_URL, and at the addresses that its brokers have for clients (advertised.listeners)"
 	case errors.Is(err, protocol.ErrNoTopic), errors.Is(err, kafka.UnknownTopicOrPartition):
 		return fmt.Sprintf("make the topic %s: `topic create %s`, on Heroku `heroku kafka:topics:create %s`; or look at KAFKA_TOPIC, LOGS_TOPIC and %s", topic, bare, bare, withPrefix)
 	case errors.Is(err, protocol.ErrNoPartition):

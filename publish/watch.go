@@ -24,8 +24,8 @@ type watcher struct {
 
 const (
 	watchEvery   = time.Second
-	watchEagerly = 100 * time.Millisecond // while a topic is unknown
-	watchTimeout = 1500 * time.Millisecond
+	watchEagerly = 100 * time.Millisecond  // while a topic is unknown
+	watchTimeout = 2500 * time.Millisecond // longer than a connection may take, to hear why it failed
 )
 
 func (w *watcher) run(p *Publisher) {
@@ -60,6 +60,9 @@ func (w *watcher) ask(ctx context.Context, p *Publisher) error {
 	if w.client == nil {
 		client, err := p.cfg.Connect(ctx)
 		if err != nil {
+			if do := advice(err, "", ""); do != "" {
+				err = fmt.Errorf("%w: %s", err, do)
+			}
 			return err
 		}
 		w.client = client

@@ -36,6 +36,7 @@ type conn struct {
 	bufHeld int                              // bytes of the Budget, for buf where it is not the first
 	held    int                              // bytes of the Budget, for the piece at hand
 	filled  bool                             // buf, by the last read
+	fresh   bool                             // nothing has come yet
 	came    time.Time                        // the last read
 	since   time.Time                        // what stands at the beginning of buf has come; zero for nothing
 
@@ -89,7 +90,7 @@ const (
 )
 
 func newConn(s *Server, raw net.Conn) *conn {
-	c := &conn{Conn: raw, server: s, stream: syslog.Stream{Most: s.cfg.MaxMessage, Limit: mostMessages}, places: make(chan struct{}, window)}
+	c := &conn{Conn: raw, server: s, fresh: true, stream: syslog.Stream{Most: s.cfg.MaxMessage, Limit: mostMessages}, places: make(chan struct{}, window)}
 	rand.Read(c.name[:8]) // never fails
 	return c
 }
@@ -130,6 +131,8 @@ func (c *conn) next() (more bool) {
 	case timeout && len(c.buf) > 0 && !stopping:
 		c.take(true) // it was the rest of a message that did not come
 		return true
+	case err == errTLS:
+		c.server.handshakeFailed(c.RemoteAddr(), err)
 	case !timeout && err != io.EOF && !stopping:
 		c.server.metrics.failures[failedConnection].Inc()
 	}
@@ -162,10 +165,23 @@ func (c *conn) read() error {
 		c.since = c.came
 	}
 	c.buf = c.buf[:len(c.buf)+n]
+	if c.fresh && n > 0 {
+		c.fresh = false
+		if c.buf[0] == tlsHandshake && c.server.cfg.TLS == nil {
+			c.buf = c.buf[:0]
+			return errTLS
+		}
+	}
 	c.filled = len(c.buf) == c.size()
 	c.server.metrics.bytes.Add(float64(n))
 	return err
 }
+
+// tlsHandshake is the first byte of a connection that begins with TLS (RFC 8446, 5.1).
+const tlsHandshake = 0x16
+
+// errTLS says that a sender speaks TLS where there is none.
+var errTLS = errors.New("the sender speaks TLS: set SYSLOG_TLS_CERT and SYSLOG_TLS_KEY, or use syslog:// in the drain's URL")
 
 // size is how much buf can hold.
 func (c *conn) size() int { return max(0, cap(c.buf)-router.Slack) }

@@ -50,6 +50,7 @@ type Server struct {
 	// buffers bounds those of connections, to a quarter of the Budget. They are held
 	// while more of it is waited for, which must come from the rest.
 	buffers *semaphore.Weighted
+	warned  atomic.Int64    // when it last was of a handshake, in ns since 1970
 	lost    atomic.Int64    // messages that were read and could not be taken at a stop
 	ending  context.Context // ends with Shutdown …
 	end     context.CancelFunc
@@ -160,8 +161,7 @@ func (s *Server) serve(raw net.Conn) {
 		ctx, cancel := context.WithTimeout(s.ending, handshakeTime)
 		defer cancel()
 		if err := secured.HandshakeContext(ctx); err != nil {
-			s.metrics.failures[failedHandshake].Inc()
-			s.cfg.Logger.Debug("a syslog connection without TLS", "from", raw.RemoteAddr().String(), "error", err)
+			s.handshakeFailed(raw.RemoteAddr(), err)
 			return
 		}
 		c.Conn = secured
@@ -172,3 +172,14 @@ func (s *Server) serve(raw net.Conn) {
 }
 
 const handshakeTime = 10 * time.Second
+
+// handshakeFailed counts a connection on which the sender and drain do not agree about TLS,
+// and warns of it, once a minute.
+func (s *Server) handshakeFailed(from net.Addr, err error) {
+	s.metrics.failures[failedHandshake].Inc()
+	now := time.Now().UnixNano()
+	if last := s.warned.Load(); now-last < int64(time.Minute) || !s.warned.CompareAndSwap(last, now) {
+		return
+	}
+	s.cfg.Logger.Warn("a syslog drain cannot be taken; others like it are counted in drain_syslog_failures_total", "from", from.String(), "error", err)
+}

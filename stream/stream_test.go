@@ -334,6 +334,24 @@ func TestTLS(t *testing.T) {
 	d.records("router", len(lines))
 }
 
+// A sender that speaks TLS to a door without is not taken for messages, and said of.
+func TestTLS_whereThereIsNone(t *testing.T) {
+	d := open(t)
+	for range 3 {
+		if conn, err := tls.Dial("tcp", d.addr, &tls.Config{InsecureSkipVerify: true}); err == nil {
+			conn.Close()
+			t.Error("a handshake succeeds")
+		}
+	}
+	eventually(t, "all are counted", func() bool { return d.metric("drain_syslog_failures_total", "reason=handshake") == 3 })
+	if n := d.metric("drain_messages_total"); n > 0 {
+		t.Errorf("%v messages", n)
+	}
+	if n := strings.Count(d.logged.String(), "the sender speaks TLS: set SYSLOG_TLS_CERT"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+}
+
 // At a stop the sender is told, what it has sent is taken, and committed.
 func TestStop(t *testing.T) {
 	for _, secure := range []bool{false, true} {

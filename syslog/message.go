@@ -129,7 +129,7 @@ func (p *Parser) Parse(m *Message, body []byte, span Span) {
 	switch span.Form {
 	case Counted, Line:
 		usual := p.header(m, raw)
-		ok = usual || p.secondOpinion(m, raw, false)
+		ok = usual || p.secondOpinion(m, raw, p.Strict && !isHerokus(raw))
 		if p.Strict && ok {
 			p.toTheLetter(m, raw, usual)
 		}
@@ -153,10 +153,16 @@ func (p *Parser) text(b []byte) []byte {
 	return b
 }
 
+// isHerokus tells whether a message comes from Heroku, by its hostname.
+func isHerokus(raw []byte) bool {
+	host := hostname(raw)
+	return string(host) == "host" || isToken(host)
+}
+
 // toTheLetter takes structured data off a message, unless it is Heroku's, which has
 // none. Behind another MSGID than `-`, which usual headers have, it is off already.
 func (p *Parser) toTheLetter(m *Message, raw []byte, usual bool) {
-	if host := hostname(raw); string(host) == "host" || isToken(host) || len(m.Text) == 0 {
+	if isHerokus(raw) || len(m.Text) == 0 {
 		return
 	}
 	switch {

@@ -230,7 +230,7 @@ func (c *config) readSyslog(f *flags, key string) error {
 	}
 	pair, err := tls.X509KeyPair(cluster.PEM(f.SyslogTLSCert), cluster.PEM(key))
 	if err != nil {
-		return fmt.Errorf("SYSLOG_TLS_CERT and SYSLOG_TLS_KEY: no certificate in PEM and the private key that belongs to it: %w", err)
+		return fmt.Errorf("SYSLOG_TLS_CERT and SYSLOG_TLS_KEY: no certificate and the private key that belongs to it, as the text of PEM files and not their names: %w", err)
 	}
 	c.syslogTLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
 	return nil

@@ -83,9 +83,13 @@ func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, on listener
 `, reachable(admin.Addr()))
 	}
 	if cfg.embedded() {
-		fmt.Fprintf(w, `  Read the records: any Kafka client at %s, topic %s; they are kept in
-    %s
-`, kafka[0], cfg.topic, cfg.dataDir)
+		url := ""
+		if kafka[0] != "127.0.0.1:9092" {
+			url = " --kafka-url " + kafka[0]
+		}
+		fmt.Fprintf(w, `  Read the records, which are kept in %s:
+    go run ./cmd/topic tail%s --from beginning
+`, cfg.dataDir, url)
 	}
 	fmt.Fprintln(w)
 }

@@ -20,6 +20,7 @@ import (
 // topic is one topic of a cluster.
 type topic struct {
 	name  string // with its prefix
+	bare  string // without
 	unset bool   // KAFKA_URL is not set
 	admin *kadm.Client
 	kafka *kgo.Client
@@ -128,11 +129,11 @@ func (t *topic) advice(err error, late bool) string {
 	var network *net.OpError
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
-		return "make it with `topic create " + t.name + "` (on Heroku `heroku kafka:topics:create`), or correct KAFKA_TOPIC and KAFKA_PREFIX"
+		return "make it with `topic create " + t.bare + "` (on Heroku `heroku kafka:topics:create " + t.bare + "`), or correct KAFKA_TOPIC and KAFKA_PREFIX"
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
-		return "this user may not do that: on Heroku set KAFKA_PREFIX, and make topics with `heroku kafka:topics:create " + t.name + "`"
+		return "this user may not do that: on Heroku set KAFKA_PREFIX, and make topics with `heroku kafka:topics:create " + t.bare + "`"
 	case errors.Is(err, kerr.PolicyViolation):
-		return "the cluster's rules forbid it: use other --partitions and --replicas, or `heroku kafka:topics:create " + t.name + "`"
+		return "the cluster's rules forbid it: use other --partitions and --replicas, or `heroku kafka:topics:create " + t.bare + "`"
 	case errors.Is(err, kerr.InvalidReplicationFactor):
 		return "use --replicas of at most as many as there are brokers"
 	case errors.Is(err, kerr.InvalidPartitions):

@@ -73,7 +73,8 @@ var command = settings.Command{
   topic tail [TOPIC] [--from end] [-n COUNT] [--pretty]
 
 What each takes, its own --help says. Every setting is a flag and an environment variable of the same name
-(--kafka-topic, KAFKA_TOPIC); the flag wins. Without KAFKA_URL it talks to 127.0.0.1:9092. KAFKA_CLIENT_CERT_KEY and
+(--kafka-topic, KAFKA_TOPIC); the flag wins. Without KAFKA_URL it talks to BROKER_LISTEN, where drain's
+own broker is, or 127.0.0.1:9092. KAFKA_CLIENT_CERT_KEY and
 KAFKA_SASL_PASSWORD come from the environment only. Records and tables go to standard output, all else to standard error.`,
 	Secrets:  cluster.Secrets,
 	Variable: cluster.Variable,
@@ -165,9 +166,12 @@ func run(ctx context.Context, args []string, env environ) error {
 	if err != nil {
 		return err
 	}
-	t := &topic{name: p.name, out: env.stdout, notes: env.stderr}
+	t := &topic{name: p.name, bare: strings.TrimPrefix(p.name, p.at.Prefix), out: env.stdout, notes: env.stderr}
 	if p.at.Addresses == nil {
 		t.unset, p.at.Addresses = true, []string{withoutURL}
+		if broker, _ := env.getenv("BROKER_LISTEN"); broker != "" {
+			p.at.Addresses[0] = broker
+		}
 	}
 	t.kafka, err = kgo.NewClient(append(franz.Options(p.at), kgo.ClientID("topic"), kgo.Dialer(t.dialer(p.at)),
 		kgo.WithContext(ctx),                       // else a first answer is waited for when it is to end
