@@ -1,6 +1,7 @@
 package logplex
 
 import (
+	"context"
 	"errors"
 	"net/url"
 	"strconv"
@@ -92,7 +93,7 @@ func (r *Report) answered(status int, text string, err error, took time.Duration
 		refusal = name + " " + text
 	}
 	r.mu.Lock()
-	if refusal != "" {
+	if refusal != "" && (r.refusal == "" || !errors.Is(err, context.Canceled)) { // the end of the run says nothing of the endpoint
 		r.refusal = refusal
 	}
 	r.answers[name]++

@@ -161,7 +161,9 @@ func (s *Server) serve(raw net.Conn) {
 		ctx, cancel := context.WithTimeout(s.ending, handshakeTime)
 		defer cancel()
 		if err := secured.HandshakeContext(ctx); err != nil {
-			s.handshakeFailed(raw.RemoteAddr(), err)
+			if s.ending.Err() == nil { // else it is drain who does not go on
+				s.handshakeFailed(raw.RemoteAddr(), err)
+			}
 			return
 		}
 		c.Conn = secured
