@@ -21,7 +21,7 @@ func (t *topic) create(ctx context.Context, partitions, replicas int) error {
 		return err
 	})
 	if errors.Is(err, kerr.TopicAlreadyExists) {
-		return t.exists(ctx, partitions)
+		return t.exists(ctx, partitions, replicas)
 	}
 	if err != nil {
 		return err
@@ -44,14 +44,14 @@ func (t *topic) create(ctx context.Context, partitions, replicas int) error {
 	return err
 }
 
-func (t *topic) exists(ctx context.Context, partitions int) error {
+func (t *topic) exists(ctx context.Context, partitions, replicas int) error {
 	detail, err := t.look(ctx)
 	if err != nil {
 		return err
 	}
-	replicas := detail.Partitions.NumReplicas()
-	if n := len(detail.Partitions); n != partitions {
-		return fmt.Errorf("make topic %s: it exists with %s, %s, and not with %d partitions: leave it, or use another name", t.name, count(n, "partition"), count(replicas, "replica"), partitions)
+	if has, copies := len(detail.Partitions), detail.Partitions.NumReplicas(); has != partitions || copies != replicas {
+		return fmt.Errorf("make topic %s: it exists with %s, %s, and not with %s, %s: leave it, or use another name",
+			t.name, count(has, "partition"), count(copies, "replica"), count(partitions, "partition"), count(replicas, "replica"))
 	}
 	_, err = fmt.Fprintf(t.out, "%s is there already: %s, %s\n", t.name, count(partitions, "partition"), count(replicas, "replica"))
 	return err

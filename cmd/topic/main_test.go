@@ -335,6 +335,7 @@ func TestCreate(t *testing.T) {
 		{"create", 0, "router is there already: 8 partitions, 1 replica\n", 8},
 		{"create router --partitions=8 --replicas 1", 0, "router is there already", 8},
 		{"create --partitions 9", 1, "topic: make topic router: it exists with 8 partitions, 1 replica, and not with 9 partitions", 8},
+		{"create --replicas 3", 1, "topic: make topic router: it exists with 8 partitions, 1 replica, and not with 8 partitions, 3 replicas", 8},
 		{"create three --partitions 1 --replicas 3", 0, "made three: 1 partition, 3 replicas\n", 1},
 		{"create four --replicas 4", 1, "topic: make topic four: INVALID_REPLICATION_FACTOR", 0},
 	} {
