@@ -33,32 +33,43 @@ func (c Certificates) TLS() (*tls.Config, error) {
 	trusted, client, key := variable(c.Addon, "KAFKA_TRUSTED_CERT"), variable(c.Addon, "KAFKA_CLIENT_CERT"), variable(c.Addon, "KAFKA_CLIENT_CERT_KEY")
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.Trusted != "" {
-		roots, err := pool(PEM(c.Trusted))
+		roots, err := pool(pemText(c.Trusted))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", trusted, err)
 		}
 		cfg.InsecureSkipVerify = true // of the name; the chain is verified here
 		cfg.VerifyConnection = func(state tls.ConnectionState) error { return verify(roots, state) }
 	}
-	switch {
-	case c.Client == "" && c.Key == "":
-		return cfg, nil
-	case c.Key == "":
-		return nil, fmt.Errorf("%s: not set, while %s is: set both or neither", key, client)
-	case c.Client == "":
-		return nil, fmt.Errorf("%s: not set, while %s is: set both or neither", client, key)
-	}
-	pair, err := tls.X509KeyPair(PEM(c.Client), PEM(c.Key))
+	own, err := KeyPair(client, c.Client, key, c.Key)
 	if err != nil {
-		return nil, fmt.Errorf("%s and %s: no certificate and the private key that belongs to it, as the text of PEM files and not their names: %w", client, key, err)
+		return nil, err
 	}
-	cfg.Certificates = []tls.Certificate{pair}
+	cfg.Certificates = own
 	return cfg, nil
 }
 
-// PEM is a PEM text of a setting, as bytes. Where a variable could not hold a line's end, it
+// KeyPair makes what a side of TLS shows of itself, of a certificate and its private key in
+// PEM: nothing where neither is set. The errors speak of them by the names of their
+// settings, and show nothing of the key.
+func KeyPair(certName, cert, keyName, key string) ([]tls.Certificate, error) {
+	switch {
+	case cert == "" && key == "":
+		return nil, nil
+	case key == "":
+		return nil, fmt.Errorf("%s: not set, while %s is: set both or neither", keyName, certName)
+	case cert == "":
+		return nil, fmt.Errorf("%s: not set, while %s is: set both or neither", certName, keyName)
+	}
+	pair, err := tls.X509KeyPair(pemText(cert), pemText(key))
+	if err != nil {
+		return nil, fmt.Errorf("%s and %s: no certificate and the private key that belongs to it, as the text of PEM files and not their names: %w", certName, keyName, err)
+	}
+	return []tls.Certificate{pair}, nil
+}
+
+// pemText is a PEM text of a setting, as bytes. Where a variable could not hold a line's end, it
 // is often written as `\n`.
-func PEM(s string) []byte {
+func pemText(s string) []byte {
 	if s = strings.TrimSpace(s); !strings.Contains(s, "\n") {
 		s = strings.ReplaceAll(s, `\n`, "\n")
 	}

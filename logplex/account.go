@@ -17,7 +17,7 @@ import (
 )
 
 // Topic is where the lines' records should arrive. It is read with a client that
-// shares nothing with drain's.
+// shares nothing with drain's but how it connects.
 type Topic struct {
 	client *kgo.Client
 	name   string

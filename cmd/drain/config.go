@@ -220,20 +220,11 @@ func (c *config) readSyslog(f *flags, key string) error {
 	if !f.AllowAnonymous && !loopback(c.syslogListen) {
 		return fmt.Errorf("SYSLOG_LISTEN: %s can be reached from outside, and syslog drains show no secret: let only your senders through to it and set ALLOW_ANONYMOUS=true (DRAIN_SECRETS, where set, are asked for over HTTP all the same), or listen on 127.0.0.1", c.syslogListen)
 	}
-	switch {
-	case f.SyslogTLSCert == "" && key == "":
-		return nil
-	case key == "":
-		return errors.New("SYSLOG_TLS_KEY: not set, while SYSLOG_TLS_CERT is: set both or neither")
-	case f.SyslogTLSCert == "":
-		return errors.New("SYSLOG_TLS_CERT: not set, while SYSLOG_TLS_KEY is: set both or neither")
+	own, err := cluster.KeyPair("SYSLOG_TLS_CERT", f.SyslogTLSCert, "SYSLOG_TLS_KEY", key)
+	if own != nil {
+		c.syslogTLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: own}
 	}
-	pair, err := tls.X509KeyPair(cluster.PEM(f.SyslogTLSCert), cluster.PEM(key))
-	if err != nil {
-		return fmt.Errorf("SYSLOG_TLS_CERT and SYSLOG_TLS_KEY: no certificate and the private key that belongs to it, as the text of PEM files and not their names: %w", err)
-	}
-	c.syslogTLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
-	return nil
+	return err
 }
 
 const (
