@@ -16,8 +16,8 @@ import (
 // of a frame is a hash of 64 bits and a bit for each record, 64 of them in an entry.
 type Seen struct {
 	most    int
-	entries map[uint64]uint64 // hash → bits
-	queue   []noted           // the entries in the order in which they came; those before head are gone
+	entries map[uint64]entry // by hash
+	queue   []queued         // the entries in the order in which they came; those before head are gone
 	head    int
 	newest  int64 // minute since 1970
 	kept    int64 // the newest minute of the last Fresh
@@ -29,6 +29,17 @@ type Seen struct {
 
 	// Forgotten counts entries that were dropped before their time for want of room.
 	Forgotten int
+}
+
+// entry is 64 records of a frame, and the minute in which the last of them came.
+type entry struct {
+	bits   uint64
+	minute int64
+}
+
+type queued struct {
+	key    uint64
+	minute int64 // another than the entry's, if that came again
 }
 
 type noted struct {
@@ -43,7 +54,7 @@ const SeenMinutes = 10
 // NewSeen makes one of at most so many entries, each of some 60 bytes: the oldest make
 // room.
 func NewSeen(most int) *Seen {
-	return &Seen{most: most, entries: make(map[uint64]uint64), newest: math.MinInt64, kept: math.MinInt64}
+	return &Seen{most: most, entries: make(map[uint64]entry), newest: math.MinInt64, kept: math.MinInt64}
 }
 
 // Again tells whether a record with this id came in the ten minutes before at, in
@@ -64,7 +75,7 @@ func (s *Seen) Again(id []byte, at int64) bool {
 		s.key = hash(frame, s.word)
 	}
 	bit := uint64(1) << (index % 64)
-	if s.entries[s.key]&bit != 0 {
+	if s.entries[s.key].bits&bit != 0 {
 		return true
 	}
 	s.note(noted{s.key, bit, minute})
@@ -97,20 +108,23 @@ func hash(frame []byte, word uint64) uint64 {
 }
 
 func (s *Seen) note(n noted) {
-	bits, known := s.entries[n.key]
-	if !known {
-		if len(s.entries) >= s.most {
+	e, known := s.entries[n.key]
+	if !known || e.minute < n.minute {
+		if len(s.queue)-s.head >= s.most {
 			s.drop()
 			s.Forgotten++
+			e = s.entries[n.key] // it may have been the one
 		}
-		s.queue = append(s.queue, n)
+		s.queue = append(s.queue, queued{n.key, n.minute})
 	}
-	s.entries[n.key] = bits | n.bits
+	s.entries[n.key] = entry{e.bits | n.bits, max(e.minute, n.minute)}
 }
 
-// drop drops the oldest entry.
+// drop drops what came first.
 func (s *Seen) drop() {
-	delete(s.entries, s.queue[s.head].key)
+	if q := s.queue[s.head]; s.entries[q.key].minute == q.minute {
+		delete(s.entries, q.key)
+	}
 	if s.head++; s.head > len(s.queue)/2 {
 		s.queue = s.queue[:copy(s.queue, s.queue[s.head:])]
 		s.head = 0
@@ -134,6 +148,9 @@ type Noted struct {
 // minutes that have become too old to matter, of those that a Fresh gave before. The bytes are the caller's.
 func (s *Seen) Fresh() (fresh []Noted, newest int64, old []int64) {
 	for _, n := range s.fresh {
+		if n.minute < s.newest-SeenMinutes {
+			continue
+		}
 		i := 0
 		for i < len(fresh) && fresh[i].Minute != n.minute {
 			i++
