@@ -1,0 +1,216 @@
+package dash
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"drain/ledger"
+	"drain/routes"
+	"drain/window"
+)
+
+// times is how times are told: in ms, null where nothing was measured.
+type times struct {
+	Mean *float64 `json:"mean"`
+	P50  *float64 `json:"p50"`
+	P95  *float64 `json:"p95"`
+	P99  *float64 `json:"p99"`
+	Max  *float64 `json:"max"`
+}
+
+func timesOf(h *window.Histogram) times {
+	number := func(f float64) *float64 {
+		if math.IsNaN(f) {
+			return nil
+		}
+		f = math.Round(f*1000) / 1000
+		return &f
+	}
+	if h.Count == 0 {
+		return times{}
+	}
+	return times{number(h.Mean()), number(h.Quantile(0.5)), number(h.Quantile(0.95)), number(h.Quantile(0.99)), number(float64(h.Max))}
+}
+
+// point is what happened in a window.
+type point struct {
+	Start    string           `json:"start"`
+	Requests int64            `json:"requests"`
+	Status   map[string]int64 `json:"status"`
+	Codes    map[string]int64 `json:"codes"`
+	Bytes    int64            `json:"bytes"`
+	Service  times            `json:"service_ms"`
+	Connect  times            `json:"connect_ms"`
+}
+
+func pointOf(start int64, s *window.Stats) point {
+	return point{
+		Start: time.Unix(start, 0).UTC().Format(time.RFC3339), Requests: s.Requests, Status: statuses(s), Codes: codes(s), Bytes: s.Bytes,
+		Service: timesOf(&s.Service), Connect: timesOf(&s.Connect),
+	}
+}
+
+func statuses(s *window.Stats) map[string]int64 {
+	m := make(map[string]int64, len(s.Status))
+	for status, n := range s.Status {
+		m[strconv.Itoa(status)] = n
+	}
+	return m
+}
+
+func codes(s *window.Stats) map[string]int64 {
+	if s.Codes == nil {
+		return map[string]int64{}
+	}
+	return s.Codes
+}
+
+// points calls each with a point for every step, also where nothing happened, in
+// order. What each is given is valid until it returns.
+func points(ctx context.Context, l *ledger.Ledger, p pace, f *filter, each func(start int64, s *window.Stats) error) error {
+	var sum window.Stats
+	var reader window.Reader
+	at := p.from
+	flush := func(until int64) error {
+		for ; at < until; at += p.step {
+			if err := each(at, &sum); err != nil {
+				return err
+			}
+			sum.Reset()
+		}
+		return nil
+	}
+	span := window.Span{Resolution: p.resolution, Start: p.from, Windows: int((p.until - p.from + p.resolution.Step - 1) / p.resolution.Step)}
+	err := l.Windows(ctx, span, f.byRoute(), func(start int64, chunks []byte) error {
+		if err := flush(start - (start-p.from)%p.step); err != nil {
+			return err
+		}
+		return reader.Each(chunks, func(k *window.Key, c *window.Cell) {
+			if f.takes(k) {
+				sum.Add(k, c)
+			}
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return flush(p.until)
+}
+
+// grouped sums up what happened in the last seconds before now by what of returns, in as few windows as
+// there are for it.
+func grouped[K comparable](ctx context.Context, l *ledger.Ledger, now, last int64, byRoute bool, of func(*window.Key) (K, bool)) (map[K]*window.Stats, error) {
+	sums := make(map[K]*window.Stats)
+	var reader window.Reader
+	for _, span := range window.Cover(now-last, now+1, now) {
+		err := l.Windows(ctx, span, byRoute, func(_ int64, chunks []byte) error {
+			return reader.Each(chunks, func(k *window.Key, c *window.Cell) {
+				key, ok := of(k)
+				if !ok {
+					return
+				}
+				s := sums[key]
+				if s == nil {
+					s = new(window.Stats)
+					sums[key] = s
+				}
+				s.Add(k, c)
+			})
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return sums, nil
+}
+
+// row is one line of a table: of a route, a dyno or an app.
+type row struct {
+	App      *string          `json:"app,omitempty"`
+	Dyno     *string          `json:"dyno,omitempty"`
+	Method   *string          `json:"method,omitempty"`
+	Route    string           `json:"route,omitempty"`
+	Requests int64            `json:"requests"`
+	Errors   int64            `json:"errors"`
+	Status   map[string]int64 `json:"status"`
+	Codes    map[string]int64 `json:"codes"`
+	Bytes    int64            `json:"bytes"`
+	Service  times            `json:"service_ms"`
+	Connect  *times           `json:"connect_ms,omitempty"`
+
+	sum int64 // of the service times
+}
+
+func rowOf(s *window.Stats) row {
+	return row{Requests: s.Requests, Errors: s.Errors, Status: statuses(s), Codes: codes(s), Bytes: s.Bytes, Service: timesOf(&s.Service), sum: s.Service.Sum}
+}
+
+// routeRows are the routes of the last seconds.
+func routeRows(ctx context.Context, l *ledger.Ledger, now, last int64, f *filter) ([]row, error) {
+	found, err := grouped(ctx, l, now, last, true, func(k *window.Key) (routes.Name, bool) {
+		return routes.Name{Method: k.Method, Template: k.Route}, f.takes(k)
+	})
+	if err != nil {
+		return nil, err
+	}
+	counts := make(map[routes.Name]int)
+	for name, s := range found {
+		counts[name] = int(s.Requests)
+	}
+	sums := make(map[routes.Name]*window.Stats)
+	for name, is := range routes.Fold(counts) {
+		if sums[is] == nil {
+			sums[is] = new(window.Stats)
+		}
+		sums[is].Merge(found[name])
+	}
+	rows := make([]row, 0, len(sums))
+	for name, s := range sums {
+		r := rowOf(s)
+		r.Method, r.Route = &name.Method, name.Template
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// sorters order rows, the most of it first.
+var sorters = map[string]func(*row) float64{
+	"requests": func(r *row) float64 { return float64(r.Requests) },
+	"errors":   func(r *row) float64 { return float64(r.Errors) },
+	"time":     func(r *row) float64 { return float64(r.sum) },
+	"p95": func(r *row) float64 {
+		if r.Service.P95 == nil {
+			return -1
+		}
+		return *r.Service.P95
+	},
+}
+
+func sortRows(rows []row, by string) {
+	name := func(r *row) string {
+		s := r.Route
+		for _, p := range []*string{r.Method, r.App, r.Dyno} {
+			if p != nil {
+				s += "\x00" + *p
+			}
+		}
+		return s
+	}
+	value := sorters[by]
+	slices.SortFunc(rows, func(a, b row) int {
+		switch x, y := value(&a), value(&b); {
+		case x > y:
+			return -1
+		case x < y:
+			return 1
+		case a.Requests != b.Requests:
+			return int(min(max(b.Requests-a.Requests, -1), 1))
+		case name(&a) < name(&b):
+			return -1
+		}
+		return 1
+	})
+}

@@ -1,0 +1,431 @@
+// Package tally counts the topic's router records: it takes the batches of a consumer
+// group, folds them into windows, and appends these to the ledger, a few times a
+// second.
+//
+//	consume ─▶ batch ─▶ decode ─▶ seen before? ─▶ route ─▶ Fold ─▶ flusher ─▶ ledger
+//	1 a part.           └──────── under one lock, a batch at once ───────┘   1
+//
+// What was folded and not yet appended is lost with the process, and read again, since the
+// ledger has the offsets.
+package tally
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"drain/consume"
+	"drain/ledger"
+	"drain/router"
+	"drain/routes"
+	"drain/window"
+)
+
+// Config says where records go.
+type Config struct {
+	Ledger *ledger.Ledger
+	Rules  *routes.Rules // the user's own routes, or nil
+	Logger *slog.Logger
+	// Registerer takes the metrics.
+	Registerer prometheus.Registerer
+}
+
+// Group is what a Tally tells of its work: a consume.Group.
+type Group interface {
+	Done(partition int, next int64)
+	Reassign()
+}
+
+// Tally is a consume.Handler. Make it with New.
+type Tally struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	state   atomicError
+
+	mu sync.Mutex // guards the following
+	pending
+	spare *window.Fold // empty, for the flusher to put in the place of pending's
+	parts map[int]*part
+	taken chan struct{} // closed when pending is taken
+
+	group   Group
+	kick    chan struct{}
+	flusher *flusher
+	decoder router.Decoder
+	request router.Request
+	routes  *routes.Table
+	oddSaid time.Time // when the log told of a record that is no router's
+}
+
+// pending is what was read and not yet appended.
+type pending struct {
+	fold   *window.Fold
+	counts [numResults]int64
+	moved  int64
+}
+
+// part is a partition that is ours.
+type part struct {
+	id         int
+	from, next int64 // what the ledger has, once what was taken is appended; what was folded
+	end        int64
+	seen       *window.Seen
+	forgotten  int
+}
+
+const (
+	// flushEvery is how long a record waits for others.
+	flushEvery = 200 * time.Millisecond
+	// maxPending is how many requests are folded before they must be appended.
+	maxPending = 150_000
+	// seenEntries are shared by the partitions: 30 MB.
+	seenEntries = 1 << 19
+	minSeen     = 1 << 12
+	// ahead is how far a router's clock may be ahead of ours.
+	ahead = time.Minute
+)
+
+// New makes a Tally. It starts nothing; Attach must be called before it is used.
+func New(cfg Config) *Tally {
+	t := &Tally{
+		cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registerer),
+		pending: pending{fold: window.NewFold()}, spare: window.NewFold(),
+		taken: make(chan struct{}), kick: make(chan struct{}, 1), routes: routes.NewTable(cfg.Rules),
+	}
+	t.state.set(nil)
+	return t
+}
+
+// Attach says which group's handler it is.
+func (t *Tally) Attach(g Group) { t.group = g }
+
+// Ready tells why records cannot be appended now, nil when they can.
+func (t *Tally) Ready() error { return t.state.get() }
+
+// Assigned reads from the ledger where each partition begins.
+func (t *Tally) Assigned(ctx context.Context, partitions []consume.Partition) error {
+	t.stop(nil)
+	ids := make([]int, len(partitions))
+	for i, p := range partitions {
+		ids[i] = p.ID
+	}
+	positions, err := t.cfg.Ledger.Open(ctx, partitions[0].TopicID, ids)
+	if err != nil {
+		return t.redisFailed(err)
+	}
+	parts := make(map[int]*part)
+	for i := range partitions {
+		p, position := &partitions[i], positions[i]
+		mine := &part{id: p.ID, from: position.Next, seen: window.NewSeen(max(seenEntries/len(partitions), minSeen))}
+		switch {
+		case position.Next == ledger.None:
+			p.Offset = p.First
+		case position.Next > p.End:
+			t.log.Warn("Kafka has lost records that were counted: going on behind those that it has", "partition", p.ID, "offset", position.Next, "end", p.End)
+			p.Offset = p.End
+		default:
+			p.Offset = position.Next
+		}
+		mine.next, mine.end = p.Offset, p.End
+		if position.Next != ledger.None && position.Minute > 0 {
+			seen, err := t.cfg.Ledger.Seen(ctx, p.ID, position.Minute)
+			if err != nil {
+				return t.redisFailed(err)
+			}
+			for _, n := range seen {
+				if err := mine.seen.Load(n); err != nil {
+					return t.redisFailed(fmt.Errorf("read in Redis which records of partition %d were seen: %w", p.ID, err))
+				}
+			}
+		}
+		parts[p.ID] = mine
+	}
+	t.state.set(nil)
+	t.mu.Lock()
+	t.parts = parts
+	t.mu.Unlock()
+	t.flusher = t.startFlusher()
+	return nil
+}
+
+func (t *Tally) redisFailed(err error) error {
+	t.state.set(err)
+	return err
+}
+
+// Consume folds a batch. It waits while what was folded before is being appended and there is
+// enough for the next time.
+func (t *Tally) Consume(ctx context.Context, b *consume.Batch) error {
+	for {
+		t.mu.Lock()
+		if t.fold.Requests < maxPending && !t.fold.Full() {
+			break
+		}
+		taken := t.taken
+		t.mu.Unlock()
+		t.flushNow()
+		select {
+		case <-taken:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer t.mu.Unlock()
+	p := t.parts[b.Partition]
+	if p == nil {
+		return consume.ErrReassign
+	}
+	now := time.Now()
+	for i := range b.Records {
+		t.add(p, &b.Records[i], now)
+	}
+	p.next, p.end = b.Next, b.End
+	if t.fold.Requests >= maxPending || t.fold.Full() {
+		t.flushNow()
+	}
+	return nil
+}
+
+func (t *Tally) flushNow() {
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+// add folds a record. t.mu is held.
+func (t *Tally) add(p *part, record *consume.Record, now time.Time) {
+	r := &t.request
+	if err := t.decoder.Decode(record.Value, r); err != nil {
+		result := notJSON
+		if errors.Is(err, router.ErrShape) {
+			result = otherShape
+		}
+		t.counts[result]++
+		if now.Sub(t.oddSaid) > time.Minute {
+			t.oddSaid = now
+			t.log.Warn("a record is no router's, and left out", "partition", p.id, "offset", record.Offset, "error", err)
+		}
+		return
+	}
+	arrived := min(record.Time, now.UnixMilli())
+	if p.seen.Again(r.ID, arrived) {
+		t.counts[repeated]++
+		return
+	}
+	if r.Time == router.NoTime || r.Time > now.Add(ahead).UnixMicro() {
+		t.moved++
+		r.Time = arrived * 1000
+	}
+	second := floor(r.Time, 1e6)
+	coarsest := window.Resolutions[len(window.Resolutions)-1]
+	if !coarsest.Kept(coarsest.Start(second), now.Unix()) {
+		t.counts[tooOld]++
+		return
+	}
+	t.counts[counted]++
+	route := t.routes.Route(r.Method, r.Path, int(max(r.Status, 0)))
+	t.fold.Add(&window.Request{
+		Second: second, App: r.App, Dyno: r.Dyno, Code: r.Code, Method: route.Method, Route: route.Template,
+		Status: int(min(max(r.Status, 0), 1000)), Bytes: r.Bytes, Service: r.Service, Connect: r.Connect,
+	})
+}
+
+func floor(n, by int64) int64 {
+	if n < 0 {
+		return (n+1)/by - 1
+	}
+	return n / by
+}
+
+// Revoked appends what is left, as long as ctx lasts.
+func (t *Tally) Revoked(ctx context.Context) { t.stop(ctx) }
+
+// stop ends the flusher, after it appended what is left if ctx is not nil, and
+// drops all that was not appended.
+func (t *Tally) stop(ctx context.Context) {
+	if t.flusher != nil {
+		t.flusher.stop(ctx)
+		t.flusher = nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.parts = nil
+	t.fold.Reset()
+	t.pending = pending{fold: t.fold}
+}
+
+// flusher appends what is pending, as long as an assignment lasts.
+type flusher struct {
+	t      *Tally
+	ending chan context.Context // for the last time
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+func (t *Tally) startFlusher() *flusher {
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &flusher{t, make(chan context.Context, 1), cancel, make(chan struct{})}
+	go func() {
+		defer close(f.ended)
+		f.run(ctx)
+	}()
+	return f
+}
+
+// stop waits for its end, which comes at once where last is nil, and else within last.
+func (f *flusher) stop(last context.Context) {
+	if last != nil {
+		f.ending <- last
+		stopped := context.AfterFunc(last, f.cancel)
+		defer stopped()
+	} else {
+		f.cancel()
+	}
+	<-f.ended
+	f.cancel()
+}
+
+func (f *flusher) run(ctx context.Context) {
+	ticker := time.NewTicker(flushEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-f.t.kick:
+		case <-f.ending:
+			f.flush(ctx)
+			return
+		case <-ctx.Done():
+			return
+		}
+		if !f.flush(ctx) {
+			return
+		}
+	}
+}
+
+// flush appends what is pending, however long it takes while ctx lasts. It tells whether
+// the assignment goes on.
+func (f *flusher) flush(ctx context.Context) bool {
+	t := f.t
+	taken, advances := t.take()
+	if len(advances) == 0 {
+		t.giveBack(taken.fold)
+		return ctx.Err() == nil
+	}
+	began, requests := time.Now(), taken.fold.Requests
+	e := &ledger.Entry{
+		Partitions: advances, Chunks: taken.fold.Chunks(began.Unix()), Now: began,
+		Records: taken.counts[counted], Repeated: taken.counts[repeated],
+		Skipped: taken.counts[notJSON] + taken.counts[otherShape] + taken.counts[tooOld],
+	}
+	t.giveBack(taken.fold)
+	err := t.append(ctx, e)
+	switch {
+	case err == nil:
+		t.metrics.appended(&taken, time.Since(began))
+		for _, a := range advances {
+			t.group.Done(a.Partition, a.Next)
+		}
+		return true
+	case errors.Is(err, ledger.ErrMovedOn):
+		t.log.Warn("another process has counted some of these records: reading goes on where it is", "records", requests)
+		t.metrics.movedOn.Inc()
+		t.group.Reassign()
+	}
+	return false
+}
+
+// take takes what is pending, and how far it reaches.
+func (t *Tally) take() (pending, []ledger.Advance) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	taken := t.pending
+	t.pending = pending{fold: t.spare}
+	t.spare = nil
+	close(t.taken)
+	t.taken = make(chan struct{})
+	var advances []ledger.Advance
+	for _, p := range t.parts {
+		if p.next == p.from {
+			continue
+		}
+		fresh, minute, old := p.seen.Fresh()
+		advances = append(advances, ledger.Advance{Partition: p.id, From: p.from, Next: p.next, End: p.end, Seen: fresh, Minute: minute, Old: old})
+		p.from = p.next
+		t.metrics.forgotten.Add(float64(p.seen.Forgotten - p.forgotten))
+		p.forgotten = p.seen.Forgotten
+	}
+	return taken, advances
+}
+
+// giveBack empties a fold that was taken, for the next time.
+func (t *Tally) giveBack(f *window.Fold) {
+	f.Reset()
+	t.mu.Lock()
+	t.spare = f
+	t.mu.Unlock()
+}
+
+// attemptFor is how long Redis may take for an entry.
+const attemptFor = 5 * time.Second
+
+// append appends e, again and again until it is there, another process has been faster,
+// or ctx ends.
+func (t *Tally) append(ctx context.Context, e *ledger.Entry) error {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 50*time.Millisecond, 2*time.Second
+	var said time.Time
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		attempt, cancel := context.WithTimeout(ctx, attemptFor)
+		defer cancel()
+		err := t.cfg.Ledger.Append(attempt, e)
+		switch {
+		case err == nil:
+			if !said.IsZero() {
+				t.log.Info("Redis takes windows again")
+			}
+			t.state.set(nil)
+		case errors.Is(err, ledger.ErrMovedOn):
+			err = backoff.Permanent(err)
+		case ctx.Err() == nil:
+			t.metrics.failures.Inc()
+			t.state.set(err)
+			if time.Since(said) > time.Minute {
+				said = time.Now()
+				t.log.Error("Redis does not take windows: reading waits, nothing is lost", "error", err)
+			}
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0))
+	return err
+}
+
+// tidyEvery is how often it is looked for windows to be made smaller.
+const tidyEvery = time.Second
+
+// Tidy keeps the ledger small until ctx ends.
+func (t *Tally) Tidy(ctx context.Context) {
+	ticker := time.NewTicker(tidyEvery)
+	defer ticker.Stop()
+	var said time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if _, err := t.cfg.Ledger.Tidy(ctx, time.Now()); err != nil && ctx.Err() == nil && time.Since(said) > time.Minute {
+			said = time.Now()
+			t.log.Warn("windows in Redis stay larger than they need to be", "error", err)
+		}
+	}
+}
