@@ -33,12 +33,9 @@ func (c Certificates) TLS() (*tls.Config, error) {
 	trusted, client, key := variable(c.Addon, "KAFKA_TRUSTED_CERT"), variable(c.Addon, "KAFKA_CLIENT_CERT"), variable(c.Addon, "KAFKA_CLIENT_CERT_KEY")
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.Trusted != "" {
-		roots, err := pool(pemText(c.Trusted))
-		if err != nil {
+		if err := Trust(cfg, c.Trusted); err != nil {
 			return nil, fmt.Errorf("%s: %w", trusted, err)
 		}
-		cfg.InsecureSkipVerify = true // of the name; the chain is verified here
-		cfg.VerifyConnection = func(state tls.ConnectionState) error { return verify(roots, state) }
 	}
 	own, err := KeyPair(client, c.Client, key, c.Key)
 	if err != nil {
@@ -46,6 +43,17 @@ func (c Certificates) TLS() (*tls.Config, error) {
 	}
 	cfg.Certificates = own
 	return cfg, nil
+}
+
+// Trust has cfg verify the other side's chain against certificates in PEM, and not its name.
+func Trust(cfg *tls.Config, certificates string) error {
+	roots, err := pool(pemText(certificates))
+	if err != nil {
+		return err
+	}
+	cfg.InsecureSkipVerify = true // of the name; the chain is verified here
+	cfg.VerifyConnection = func(state tls.ConnectionState) error { return verify(roots, state) }
+	return nil
 }
 
 // KeyPair makes what a side of TLS shows of itself, of a certificate and its private key in

@@ -149,27 +149,27 @@ func rowOf(s *window.Stats) row {
 }
 
 // routeRows are the routes of the last seconds.
-func routeRows(ctx context.Context, l *ledger.Ledger, now, last int64, f *filter) ([]row, error) {
-	found, err := grouped(ctx, l, now, last, true, func(k *window.Key) (routes.Name, bool) {
+func (s *Server) routeRows(ctx context.Context, now, last int64, f *filter) ([]row, error) {
+	found, err := grouped(ctx, s.cfg.Ledger, now, last, true, func(k *window.Key) (routes.Name, bool) {
 		return routes.Name{Method: k.Method, Template: k.Route}, f.takes(k)
 	})
 	if err != nil {
 		return nil, err
 	}
 	counts := make(map[routes.Name]int)
-	for name, s := range found {
-		counts[name] = int(s.Requests)
+	for name, sum := range found {
+		counts[name] = int(sum.Requests)
 	}
 	sums := make(map[routes.Name]*window.Stats)
-	for name, is := range routes.Fold(counts) {
+	for name, is := range routes.Fold(counts, s.cfg.Rules) {
 		if sums[is] == nil {
 			sums[is] = new(window.Stats)
 		}
 		sums[is].Merge(found[name])
 	}
 	rows := make([]row, 0, len(sums))
-	for name, s := range sums {
-		r := rowOf(s)
+	for name, sum := range sums {
+		r := rowOf(sum)
 		r.Method, r.Route = &name.Method, name.Template
 		rows = append(rows, r)
 	}

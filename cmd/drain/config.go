@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -48,8 +46,7 @@ type flags struct {
 	BrokerListen     string `default:"127.0.0.1:9092" help:"Address of the embedded broker."`
 	AdminListen      string `default:"127.0.0.1:8081" help:"Address of /metrics, /healthz and /readyz; empty turns it off."`
 	Pprof            bool   `help:"Serve profiles on the admin listener too."`
-	LogLevel         string `default:"info" help:"Own log: debug, info, warn or error."`
-	LogFormat        string `help:"Own log: text, logfmt or json. (default: text on a terminal, else logfmt)"`
+	settings.LogFlags
 }
 
 const description = `Takes Heroku log drains over HTTP, parses the router's lines and publishes them into a Kafka topic.
@@ -93,7 +90,7 @@ type config struct {
 	dataDir             string
 	brokerListen        string
 	pprof               bool
-	logLevel, logFormat string
+	log                 settings.Log
 }
 
 // command is drain as settings knows it.
@@ -120,7 +117,6 @@ func readConfig(args []string, getenv func(string) (string, bool), stdout io.Wri
 func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	env := func(name string) string { value, _ := getenv(name); return value }
 	c := &config{
-		listen:       listenDefault,
 		adminListen:  f.AdminListen,
 		secrets:      env("DRAIN_SECRETS"),
 		secretsFile:  f.DrainSecretsFile,
@@ -134,11 +130,8 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	if c.kafka, err = f.Config(getenv); err != nil {
 		return nil, err
 	}
-	if port := env("PORT"); port != "" {
-		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-			return nil, fmt.Errorf("PORT: cannot use %q: use a port number from 0 to 65535", port)
-		}
-		c.listen = ":" + port
+	if c.listen, err = settings.Port(getenv, listenDefault); err != nil {
+		return nil, err
 	}
 	switch {
 	case f.Listen != nil:
@@ -173,10 +166,7 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 			r.Fail("LOGS_TOPIC", f.LogsTopic, "another topic than KAFKA_TOPIC")
 		}
 	}
-	c.logLevel = logLevels[r.Choice("LOG_LEVEL", f.LogLevel, logLevels...)]
-	if f.LogFormat != "" {
-		c.logFormat = logFormats[r.Choice("LOG_FORMAT", f.LogFormat, logFormats...)]
-	}
+	c.log = r.Log(&f.LogFlags)
 	if r.Err != nil {
 		return nil, r.Err
 	}
@@ -198,7 +188,7 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 		}
 		c.dataDir = filepath.Join(cache, "drain")
 	}
-	if c.secrets == "" && c.secretsFile == "" && !f.AllowAnonymous && !loopback(c.listen) {
+	if c.secrets == "" && c.secretsFile == "" && !f.AllowAnonymous && !settings.Loopback(c.listen) {
 		return nil, fmt.Errorf("DRAIN_SECRETS: not set, while LISTEN (%s) can be reached from outside: set a secret, or ALLOW_ANONYMOUS=true", c.listen)
 	}
 	return c, nil
@@ -217,7 +207,7 @@ func (c *config) readSyslog(f *flags, key string) error {
 	if r.Address("SYSLOG_LISTEN", c.syslogListen); r.Err != nil {
 		return r.Err
 	}
-	if !f.AllowAnonymous && !loopback(c.syslogListen) {
+	if !f.AllowAnonymous && !settings.Loopback(c.syslogListen) {
 		return fmt.Errorf("SYSLOG_LISTEN: %s can be reached from outside, and syslog drains show no secret: let only your senders through to it and set ALLOW_ANONYMOUS=true (DRAIN_SECRETS, where set, are asked for over HTTP all the same), or listen on 127.0.0.1", c.syslogListen)
 	}
 	own, err := cluster.KeyPair("SYSLOG_TLS_CERT", f.SyslogTLSCert, "SYSLOG_TLS_KEY", key)
@@ -231,15 +221,3 @@ const (
 	listenDefault = "127.0.0.1:8080"
 	adminDefault  = "127.0.0.1:8081"
 )
-
-var (
-	logLevels  = []string{"debug", "info", "warn", "error"}
-	logFormats = []string{"text", "logfmt", "json"}
-)
-
-// loopback tells whether only this machine can reach address.
-func loopback(address string) bool {
-	host, _, _ := net.SplitHostPort(address)
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}

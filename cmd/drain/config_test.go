@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"reflect"
 	"strings"
@@ -48,7 +49,7 @@ func TestDefaults(t *testing.T) {
 		listen: "127.0.0.1:8080", adminListen: "127.0.0.1:8081", brokerListen: "127.0.0.1:9092", dataDir: "/cache/drain",
 		topic: "router", key: intake.KeyNone, batchRecords: 3000, batchBytes: 950_000, batchDelay: 5 * time.Millisecond,
 		hold: 4200 * time.Millisecond, maxBody: 4 << 20, maxInflight: 64 << 20,
-		redact: router.RedactListed, redactFwd: router.FwdKeep, logLevel: "info", kafka: &cluster.Config{},
+		redact: router.RedactListed, redactFwd: router.FwdKeep, kafka: &cluster.Config{},
 	}
 	got.redactNames = nil
 	if !reflect.DeepEqual(got, want) {
@@ -88,8 +89,12 @@ var everySetting = []struct {
 	{"BROKER_LISTEN", "127.0.0.1:1092", ":1", func(c *config) any { return c.brokerListen }, "127.0.0.1:1092"},
 	{"ADMIN_LISTEN", "127.0.0.1:1082", ":1", func(c *config) any { return c.adminListen }, "127.0.0.1:1082"},
 	{"ADMIN_LISTEN", "", ":1", func(c *config) any { return c.adminListen }, ""},
-	{"LOG_LEVEL", "debug", "error", func(c *config) any { return c.logLevel }, "debug"},
-	{"LOG_FORMAT", "json", "text", func(c *config) any { return c.logFormat }, "json"},
+	{"LOG_LEVEL", "debug", "error", func(c *config) any { return c.log.Level() }, slog.LevelDebug},
+	{"LOG_FORMAT", "json", "text", func(c *config) any {
+		var b strings.Builder
+		c.log.Logger(&b).Error("x")
+		return b.String()[:1]
+	}, "{"},
 	{"PPROF", "true", "false", func(c *config) any { return c.pprof }, true},
 	{"PPROF", "0", "yes", func(c *config) any { return c.pprof }, false},
 }

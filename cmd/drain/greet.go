@@ -5,35 +5,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"os"
 	"strings"
 
-	"github.com/lmittmann/tint"
-	"github.com/mattn/go-isatty"
+	"drain/settings"
 )
-
-// newLogger makes drain's own log: one line an event.
-func newLogger(w io.Writer, level, format string) *slog.Logger {
-	var l slog.Level
-	_ = l.UnmarshalText([]byte(level)) // a name that readConfig has checked
-	file, isFile := w.(*os.File)
-	if format == "" {
-		format = "logfmt"
-		if isFile && isatty.IsTerminal(file.Fd()) {
-			format = "text"
-		}
-	}
-	options := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: l, TimeFormat: "15:04:05.000",
-			NoColor: !isFile || !isatty.IsTerminal(file.Fd())}))
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
-}
 
 // greet logs what runs where, and writes to w what to do next.
 func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, on listeners, kafka []string) {
@@ -52,13 +27,13 @@ func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, on listener
 	if cfg.queued {
 		log.Warn("ACK=queued: a 200 does not mean that Kafka has the records; a crash loses what is in memory")
 	}
-	if !secrets && !loopback(ingest.Addr().String()) {
+	if !secrets && !settings.Loopback(ingest.Addr().String()) {
 		log.Warn("ALLOW_ANONYMOUS: everybody who reaches this address can post logs")
 	}
 	if s := cfg.kafka.SASL; s != nil && s.Mechanism == "PLAIN" && cfg.kafka.TLS == nil {
 		log.Warn("KAFKA_SASL_MECHANISM=PLAIN without TLS: the password can be read on its way; use kafka+ssl:// in KAFKA_URL, or SCRAM-SHA-512")
 	}
-	if on.syslog != nil && !loopback(on.syslog.Addr().String()) {
+	if on.syslog != nil && !settings.Loopback(on.syslog.Addr().String()) {
 		log.Warn("SYSLOG_LISTEN: everybody who reaches this address can send logs")
 	}
 	if cfg.maxInflight < 8*int64(cfg.maxBody) {
@@ -76,11 +51,11 @@ func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, on listener
     curl %shttp://%s/logs -d '%s'
   or the last lines of an app:
     heroku logs -n 1500 -a YOUR-APP | curl %s--data-binary @- http://%s/logs
-`, with, user, reachable(ingest.Addr()), sampleLine, user, reachable(ingest.Addr()))
+`, with, user, settings.Reachable(ingest.Addr()), sampleLine, user, settings.Reachable(ingest.Addr()))
 	if admin != nil {
 		fmt.Fprintf(w, `  See what became of it:
     curl -s http://%s/metrics | grep ^drain_
-`, reachable(admin.Addr()))
+`, settings.Reachable(admin.Addr()))
 	}
 	if cfg.embedded() {
 		url := ""
@@ -96,12 +71,3 @@ func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, on listener
 
 // sampleLine is a line as `heroku logs` prints it; it holds no single quote.
 const sampleLine = `2026-01-02T15:04:05.678901+00:00 heroku[router]: at=info method=GET path="/hello?token=s3cret&page=2" host=example.herokuapp.com request_id=8601b555-6a83-4c12-8269-97c8e32cdb22 fwd="203.0.113.7" dyno=web.1 connect=0ms service=12ms status=200 bytes=1024 protocol=http1.1 tls=true tls_version=tls1.3`
-
-// reachable is an address that works when pasted on this machine.
-func reachable(addr net.Addr) string {
-	host, port, _ := net.SplitHostPort(addr.String())
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return net.JoinHostPort(host, port)
-}

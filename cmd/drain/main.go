@@ -87,7 +87,7 @@ func run(ctx context.Context, args []string, env environ) error {
 		return err
 	}
 	limitMemory(cfg.maxInflight, publish.CompressionMemory(cfg.compression))
-	log := newLogger(env.stderr, cfg.logLevel, cfg.logFormat)
+	log := cfg.log.Logger(env.stderr)
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	credentials, err := httpapi.NewCredentials(cfg.secrets, cfg.secretsFile, log, reg)

@@ -1,0 +1,352 @@
+package dash
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sort"
+	"strconv"
+	"sync"
+	"time"
+
+	"drain/ledger"
+	"drain/window"
+)
+
+// hub looks into the ledger for all streams, a few times a second, as long as there
+// are any.
+type hub struct {
+	ledger *ledger.Ledger
+	log    *slog.Logger
+
+	mu      sync.Mutex // guards the following
+	streams map[*listener]struct{}
+	ended   bool
+	since   int64 // sequence of the ledger, -1 when it is not known
+	failure error
+	failed  time.Time
+}
+
+// listener is a stream that waits for what is new.
+type listener struct {
+	touched map[int64]struct{} // seconds, guarded by the hub's mu
+	wake    chan struct{}      // of one, closed at the end
+}
+
+const (
+	lookEvery = 250 * time.Millisecond
+	// settled is how long a second is waited for after its end: records take as long from drain's answer
+	// into the ledger.
+	settled = 350 * time.Millisecond
+	// maxStreams bounds them, maxTouched what one of them is told at once; it reads an hour
+	// anew when there is more.
+	maxStreams = 200
+	maxTouched = 3600
+	// recent seconds are sent again to who goes on after one.
+	recent = 10
+	// statusEvery, heartbeatEvery: on Heroku a stream that is silent for 55 s is cut.
+	statusEvery    = 2 * time.Second
+	heartbeatEvery = 15 * time.Second
+	writeWithin    = 10 * time.Second
+)
+
+func newHub(l *ledger.Ledger, log *slog.Logger) *hub {
+	return &hub{ledger: l, log: log, streams: make(map[*listener]struct{}), since: -1}
+}
+
+// join adds a stream, nil where there are too many.
+func (h *hub) join() *listener {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended || len(h.streams) >= maxStreams {
+		return nil
+	}
+	l := &listener{make(map[int64]struct{}), make(chan struct{}, 1)}
+	h.streams[l] = struct{}{}
+	return l
+}
+
+func (h *hub) leave(l *listener) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.streams, l)
+}
+
+// take is what a stream was told since the last time.
+func (h *hub) take(l *listener) []int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(l.touched) == 0 {
+		return nil
+	}
+	seconds := make([]int64, 0, len(l.touched))
+	for s := range l.touched {
+		seconds = append(seconds, s)
+	}
+	clear(l.touched)
+	slices.Sort(seconds)
+	return seconds
+}
+
+// redis tells how the ledger was when it was looked at last.
+func (h *hub) redis() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.failure == nil {
+		return "ok"
+	}
+	return "away since " + h.failed.UTC().Format(time.RFC3339)
+}
+
+func (h *hub) run(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			h.mu.Lock()
+			h.ended = true
+			for l := range h.streams {
+				close(l.wake)
+				delete(h.streams, l)
+			}
+			h.mu.Unlock()
+			return
+		case <-tick.C:
+			h.look(ctx)
+		}
+	}
+}
+
+// look asks what is new, and wakes the streams.
+func (h *hub) look(ctx context.Context) {
+	h.mu.Lock()
+	since, idle := h.since, len(h.streams) == 0
+	if idle {
+		h.since = -1 // who comes reads the windows first
+	}
+	h.mu.Unlock()
+	if idle {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	seconds, next, err := h.ledger.Touched(ctx, since)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil {
+		if h.failure == nil {
+			h.failed = time.Now()
+		}
+		h.failure = err
+	} else {
+		h.failure, h.since = nil, next
+	}
+	for l := range h.streams {
+		for _, s := range seconds {
+			if len(l.touched) < maxTouched {
+				l.touched[s] = struct{}{}
+			}
+		}
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// stream sends a point a second.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
+	q := &query{values: r.URL.Query()}
+	q.known(append([]string{"after"}, filterNames...)...)
+	e := &events{w: w, control: http.NewResponseController(w), server: s, filter: q.filter(), next: time.Now().Unix()}
+	after := r.Header.Get("Last-Event-ID")
+	if after == "" {
+		after = q.values.Get("after")
+	}
+	if after != "" {
+		second, err := strconv.ParseInt(after, 10, 64)
+		if err != nil || second < 0 {
+			q.fail("after=%.40s: the id of an event is wanted, seconds since 1970", after)
+		}
+		e.next = min(max(second+1, e.next-window.Resolutions[0].Keep+1), e.next)
+	}
+	if q.err != nil {
+		s.fail(w, r, q.err)
+		return
+	}
+	e.listener = s.hub.join()
+	if e.listener == nil {
+		w.Header().Set("Retry-After", "5")
+		plain(w, http.StatusServiceUnavailable, "stopping, or too many streams: try again")
+		return
+	}
+	defer s.hub.leave(e.listener)
+	if after != "" { // what came to these since they were read
+		for second := e.next - recent; second < e.next; second++ {
+			e.listener.touched[second] = struct{}{}
+		}
+	}
+	s.streams.Inc()
+	defer s.streams.Dec()
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Accel-Buffering", "no")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if err := e.send(r.Context()); err != nil && r.Context().Err() == nil {
+		s.cfg.Logger.Debug("a stream ended", "error", err)
+	}
+}
+
+// events is a stream that is being sent.
+type events struct {
+	w        http.ResponseWriter
+	control  *http.ResponseController
+	server   *Server
+	filter   filter
+	listener *listener
+	next     int64 // second to be sent next
+	told     time.Time
+	beat     time.Time
+}
+
+func (e *events) send(ctx context.Context) error {
+	if err := e.write(": drain\nretry: 2000\n\n"); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case _, on := <-e.listener.wake:
+			if !on {
+				return nil // stopping
+			}
+		}
+		if err := e.tell(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// tell sends what is new. What the ledger does not answer comes later.
+func (e *events) tell(ctx context.Context) error {
+	touched := e.server.hub.take(e.listener)
+	now := time.Now()
+	var late []int64
+	for _, second := range touched {
+		if second < e.next && second >= now.Unix()-window.Resolutions[0].Keep {
+			late = append(late, second)
+		}
+	}
+	until := now.Add(-settled).Unix() // it has not ended
+	if e.next < until {
+		if err := e.points(ctx, e.next, until, "", func(start int64) { e.next = start + 1 }); err != nil {
+			return err
+		}
+	}
+	for len(late) > 0 { // seconds that follow each other are read together
+		n := 1
+		for n < len(late) && late[n] == late[n-1]+1 {
+			n++
+		}
+		if err := e.points(ctx, late[0], late[n-1]+1, "correction", func(int64) {}); err != nil {
+			return err
+		}
+		late = late[n:]
+	}
+	if now.Sub(e.told) >= statusEvery {
+		e.told = now
+		if err := e.status(ctx, now); err != nil {
+			return err
+		}
+	}
+	if now.Sub(e.beat) >= heartbeatEvery {
+		e.beat = now
+		return e.write(":\n\n")
+	}
+	return nil
+}
+
+// points sends the points from a second until another.
+func (e *events) points(ctx context.Context, from, until int64, event string, sent func(start int64)) error {
+	var failed error
+	p := pace{1, from, until, window.Resolutions[0]}
+	err := points(ctx, e.server.cfg.Ledger, p, &e.filter, func(start int64, sum *window.Stats) error {
+		data, err := json.Marshal(pointOf(start, sum))
+		if err != nil {
+			return err
+		}
+		if event != "" {
+			failed = e.write(fmt.Sprintf("event: %s\ndata: %s\n\n", event, data))
+		} else {
+			failed = e.write(fmt.Sprintf("id: %d\ndata: %s\n\n", start, data))
+		}
+		if failed == nil {
+			sent(start)
+		}
+		return failed
+	})
+	if failed != nil || ctx.Err() != nil {
+		return cmp.Or(failed, ctx.Err())
+	}
+	if err != nil {
+		e.server.cfg.Logger.Debug("a stream waits for Redis", "error", err)
+	}
+	return nil
+}
+
+// status tells how the counting goes.
+func (e *events) status(ctx context.Context, now time.Time) error {
+	var s struct {
+		Now      string `json:"now"`
+		Lag      int64  `json:"lag"`
+		Records  int64  `json:"records"`
+		Skipped  int64  `json:"skipped"`
+		Repeated int64  `json:"repeated"`
+		LateMS   int64  `json:"late_ms"`
+		Redis    string `json:"redis"`
+		Ready    string `json:"ready"`
+	}
+	s.Now, s.Redis, s.Ready = now.UTC().Format(time.RFC3339Nano), e.server.hub.redis(), "ok"
+	if err := e.server.cfg.Ready(); err != nil {
+		s.Ready = err.Error()
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusEvery)
+	defer cancel()
+	if p, err := e.server.progress(ctx); err == nil {
+		s.Records, s.Skipped, s.Repeated = p.Records, p.Skipped, p.Repeated
+		for _, x := range p.Positions {
+			if lag := x.End - x.Next; lag > 0 {
+				s.Lag += lag
+				if !x.At.IsZero() {
+					s.LateMS = max(s.LateMS, now.Sub(x.At).Milliseconds())
+				}
+			}
+		}
+	}
+	data, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return e.write(fmt.Sprintf("event: status\ndata: %s\n\n", data))
+}
+
+// write sends text at once. Who does not take it in time is left.
+func (e *events) write(text string) error {
+	if err := e.control.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
+		return err
+	}
+	if _, err := e.w.Write([]byte(text)); err != nil {
+		return err
+	}
+	return e.control.Flush()
+}
+
+func sortBy[T any](s []T, less func(a, b T) bool) {
+	sort.Slice(s, func(i, j int) bool { return less(s[i], s[j]) })
+}
