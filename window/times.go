@@ -4,7 +4,6 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"sort"
 )
 
 // A bucket holds times of whole milliseconds: one each below 128, then 64 for every
@@ -57,7 +56,14 @@ func (t *Times) Add(ms int64) {
 
 func (t *Times) add(bucket int, n uint64) {
 	key := uint64(bucket) << countBits
-	i := sort.Search(len(t.buckets), func(i int) bool { return t.buckets[i] >= key })
+	i, j := 0, len(t.buckets) // the first that is not below key; sort.Search takes twice as long
+	for i < j {
+		if middle := int(uint(i+j) >> 1); t.buckets[middle] < key {
+			i = middle + 1
+		} else {
+			j = middle
+		}
+	}
 	if i < len(t.buckets) && t.buckets[i]>>countBits == uint64(bucket) {
 		t.buckets[i] += n
 		return
