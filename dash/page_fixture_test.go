@@ -1,0 +1,561 @@
+package dash_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"drain/dash"
+)
+
+// A service answers as the API does, with figures that follow from the second
+// and the route alone. Its clock stands still until a test calls tick: then a
+// second ends, and goes to the streams.
+type service struct {
+	*httptest.Server
+	t testing.TB
+
+	mu sync.Mutex // guards the following
+	// now is the second that is being filled.
+	now     int64
+	routes  []route
+	asked   []*url.URL
+	more    map[int64]int // late requests of a second
+	streams map[chan event]filters
+	sent    map[int64]int // how often a second was sent to any stream
+	refuse  map[string]answer
+	records int
+	lag     int
+	late    int
+	silent  bool
+	empty   bool
+}
+
+type answer struct {
+	code int
+	line string
+}
+
+type event struct {
+	name, id string
+	data     any
+}
+
+type route struct{ method, path, app string }
+
+type filters struct{ app, dyno, method, route, status string }
+
+type times struct {
+	Mean *float64 `json:"mean"`
+	P50  *float64 `json:"p50"`
+	P95  *float64 `json:"p95"`
+	P99  *float64 `json:"p99"`
+	Max  *float64 `json:"max"`
+}
+
+type point struct {
+	Start    time.Time      `json:"start"`
+	Requests int            `json:"requests"`
+	Status   map[string]int `json:"status"`
+	Codes    map[string]int `json:"codes"`
+	Bytes    int            `json:"bytes"`
+	Service  times          `json:"service_ms"`
+	Connect  times          `json:"connect_ms"`
+}
+
+// A row of routes, dynos or apps; each leaves out what is not its own.
+type row struct {
+	App      *string        `json:"app,omitempty"`
+	Dyno     *string        `json:"dyno,omitempty"`
+	Method   *string        `json:"method,omitempty"`
+	Route    *string        `json:"route,omitempty"`
+	Requests int            `json:"requests"`
+	Errors   int            `json:"errors"`
+	Status   map[string]int `json:"status"`
+	Codes    map[string]int `json:"codes"`
+	Bytes    int            `json:"bytes"`
+	Service  times          `json:"service_ms"`
+	Connect  *times         `json:"connect_ms,omitempty"`
+	sum      cellTimes
+}
+
+// A cell is what a route had in one second.
+type cell struct {
+	route       route
+	dyno        string
+	n, bytes    int
+	status      map[string]int
+	code        string
+	errors      int
+	service     float64
+	connect     float64
+	serviceTail float64
+}
+
+func usualRoutes() []route {
+	var all []route
+	for i := range 50 {
+		r := route{"GET", fmt.Sprintf("/%s/:id", []string{"users", "orders", "carts", "items", "search", "reviews", "images", "stock", "login", "prices"}[i%10]), []string{"shop", "api", "blog"}[i%3]}
+		if i >= 10 {
+			r.path += fmt.Sprintf("/%s", []string{"", "edit", "history", "related", "summary"}[i/10])
+		}
+		if i%4 == 3 {
+			r.method = "POST"
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// newService starts one whose clock stands at a fixed second.
+func newService(t testing.TB) *service {
+	s := &service{
+		t: t, now: 1795262437, routes: usualRoutes(), more: map[int64]int{}, streams: map[chan event]filters{}, sent: map[int64]int{},
+		refuse: map[string]answer{}, records: 123456, lag: 12, late: 420,
+	}
+	pages, login, failed := dash.Static(), dash.LoginPage(false), dash.LoginPage(true)
+	mux := http.NewServeMux()
+	mux.Handle("/", pages)
+	mux.Handle("GET /login", login)
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("password") != "open sesame" {
+			failed.ServeHTTP(w, r)
+			return
+		}
+		s.with(func() { clear(s.refuse) })
+		http.Redirect(w, r, "./", http.StatusSeeOther)
+	})
+	mux.HandleFunc("GET /api/v1/{what}", s.api)
+	s.Server = httptest.NewServer(mux)
+	t.Cleanup(func() {
+		s.cut()
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return s
+}
+
+func (s *service) with(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+// cells calls f for all that fits, of the seconds from to before to.
+func (s *service) cells(from, to int64, want filters, f func(cell)) {
+	if s.empty {
+		return
+	}
+	stride := max(1, (to-from)/900) // long windows: every so many seconds, counted as many times
+	if to-from <= 3600 {
+		stride = 1
+	}
+	for second := from; second < to; second += stride {
+		for i, r := range s.routes {
+			k := int(second%86400) + i*13
+			c := cell{route: r, dyno: fmt.Sprintf("web.%d", 1+(k+i)%4), n: (60-i)*(2+k/60%5)/40 + k%2, status: map[string]int{}, service: float64(8 + i%7*6 + k%11), connect: float64(k % 3), serviceTail: float64(40 + i*3 + k%90)}
+			if i == 0 {
+				c.n += s.more[second]
+			}
+			odd := func(every int, status, code string, bad bool) {
+				if k*7919%every != 0 || c.code != "" || c.n == 0 {
+					return
+				}
+				if status != "" {
+					c.status[status]++
+				}
+				if bad {
+					c.code = code
+					c.errors++
+				}
+			}
+			odd(211, "503", "H12", true)
+			odd(307, "499", "H27", true)
+			odd(509, "503", "H18", true)
+			odd(601, "", "H13", true)
+			if c.code == "" {
+				odd(31, "404", "", false)
+				odd(17, "301", "", false)
+				if k*104729%401 == 0 && c.n > 2 {
+					c.status["500"]++
+					c.errors++
+				}
+			}
+			rest := c.n
+			for _, n := range c.status {
+				rest -= n
+			}
+			if c.code == "H13" {
+				rest--
+			}
+			if rest > 0 {
+				c.status["200"] += rest
+			} else if rest < 0 { // a second with fewer requests than oddities
+				clear(c.status)
+				c.code, c.errors = "", 0
+				c.status["200"] = c.n
+			}
+			if c.n == 0 {
+				continue
+			}
+			if want.app != "" && r.app != want.app || want.dyno != "" && c.dyno != want.dyno || want.route != "" && (r.path != want.route || want.method != "" && r.method != want.method) {
+				continue
+			}
+			if want.status != "" && !c.keep(want.status) {
+				continue
+			}
+			c.bytes = c.n * (700 + i*40 + k%50)
+			if stride > 1 {
+				c.n, c.bytes, c.errors = c.n*int(stride), c.bytes*int(stride), c.errors*int(stride)
+				for status := range c.status {
+					c.status[status] *= int(stride)
+				}
+			}
+			f(c)
+		}
+	}
+}
+
+// keep leaves of a cell what has one status or is of its class, and tells whether that is anything.
+func (c *cell) keep(status string) bool {
+	n, bad := 0, 0
+	for s, k := range c.status {
+		if s != status && status != s[:1]+"xx" {
+			delete(c.status, s)
+			continue
+		}
+		n += k
+		if s >= "500" || s == "499" && c.code != "" {
+			bad += k
+		}
+	}
+	if bad == 0 {
+		c.code = ""
+	}
+	c.n, c.errors = n, bad
+	return n > 0
+}
+
+// cellTimes makes times that follow from what was counted; nulls when nothing was.
+type cellTimes struct {
+	n                       int
+	service, connect, worst float64
+}
+
+func (ct *cellTimes) add(c cell) {
+	ct.n += c.n
+	ct.service += c.service * float64(c.n)
+	ct.connect += c.connect * float64(c.n)
+	ct.worst = max(ct.worst, c.serviceTail)
+}
+
+func (ct cellTimes) times() (service, connect times) {
+	if ct.n == 0 {
+		return
+	}
+	at := func(v float64) *float64 { v = float64(int(v*10)) / 10; return &v }
+	m, k := ct.service/float64(ct.n), ct.connect/float64(ct.n)
+	return times{at(m), at(m * 0.8), at(m + ct.worst/3), at(m + ct.worst), at(ct.worst * 9)}, times{at(k), at(k / 2), at(k * 2), at(k*3 + 1), at(k*5 + 9)}
+}
+
+func (s *service) point(start, step int64, want filters) point {
+	p := point{Start: time.Unix(start, 0).UTC(), Status: map[string]int{}, Codes: map[string]int{}}
+	var ct cellTimes
+	s.cells(start, min(start+step, s.now+1), want, func(c cell) {
+		p.Requests += c.n
+		p.Bytes += c.bytes
+		for status, n := range c.status {
+			p.Status[status] += n
+		}
+		if c.code != "" {
+			p.Codes[c.code]++
+		}
+		ct.add(c)
+	})
+	p.Service, p.Connect = ct.times()
+	return p
+}
+
+// series is without gaps, oldest first, the last one still being filled.
+func (s *service) series(step, last int64, want filters) []point {
+	var all []point
+	newest := s.now / step * step
+	for start := newest - (last/step-1)*step; start <= newest; start += step {
+		all = append(all, s.point(start, step, want))
+	}
+	return all
+}
+
+func (s *service) rows(last int64, want filters, key func(cell) (row, string)) []row {
+	sums := map[string]*row{}
+	s.cells(s.now-last+1, s.now+1, want, func(c cell) {
+		r, k := key(c)
+		if sums[k] == nil {
+			r.Status, r.Codes = map[string]int{}, map[string]int{}
+			sums[k] = &r
+		}
+		sum := sums[k]
+		sum.Requests += c.n
+		sum.Errors += c.errors
+		sum.Bytes += c.bytes
+		for status, n := range c.status {
+			sum.Status[status] += n
+		}
+		if c.code != "" {
+			sum.Codes[c.code]++
+		}
+		sum.sum.add(c)
+	})
+	all := []row{}
+	for _, r := range sums {
+		var connect times
+		r.Service, connect = r.sum.times()
+		if r.Dyno != nil {
+			r.Connect = &connect
+		}
+		all = append(all, *r)
+	}
+	slices.SortFunc(all, func(a, b row) int {
+		if a.Requests != b.Requests {
+			return b.Requests - a.Requests
+		}
+		return strings.Compare(a.name(), b.name())
+	})
+	return all
+}
+
+func (r row) name() string {
+	name := ""
+	for _, part := range []*string{r.App, r.Dyno, r.Method, r.Route} {
+		if part != nil {
+			name += *part + " "
+		}
+	}
+	return name
+}
+
+func (s *service) routeRows(last int64, want filters, sort string) []row {
+	all := s.rows(last, want, func(c cell) (row, string) {
+		return row{Method: &c.route.method, Route: &c.route.path}, c.route.method + " " + c.route.path
+	})
+	by := map[string]func(row) float64{
+		"errors": func(r row) float64 { return float64(r.Errors) }, "p95": func(r row) float64 { return *r.Service.P95 },
+		"time": func(r row) float64 { return *r.Service.Mean * float64(r.Requests) }, "requests": func(r row) float64 { return float64(r.Requests) },
+	}[sort]
+	slices.SortStableFunc(all, func(a, b row) int {
+		if by(a) > by(b) {
+			return -1
+		}
+		if by(a) < by(b) {
+			return 1
+		}
+		return 0
+	})
+	return all
+}
+
+func (s *service) dynoRows(last int64, want filters) []row {
+	return s.rows(last, want, func(c cell) (row, string) { return row{App: &c.route.app, Dyno: &c.dyno}, c.route.app + " " + c.dyno })
+}
+
+func (s *service) appRows(last int64, want filters) []row {
+	return s.rows(last, want, func(c cell) (row, string) { return row{App: &c.route.app}, c.route.app })
+}
+
+func (s *service) api(w http.ResponseWriter, r *http.Request) {
+	q, what := r.URL.Query(), r.PathValue("what")
+	want := filters{q.Get("app"), q.Get("dyno"), q.Get("method"), q.Get("route"), q.Get("status")}
+	seconds := func(name string) int64 {
+		if q.Get(name) == "" {
+			return 0
+		}
+		d, err := time.ParseDuration(q.Get(name))
+		if err != nil || d < time.Second {
+			s.t.Errorf("the page asked %s: %s is no duration", r.URL, name)
+		}
+		return int64(d / time.Second)
+	}
+	last, step := seconds("last"), seconds("step")
+	s.mu.Lock()
+	s.asked = append(s.asked, r.URL)
+	refused, ok := s.refuse[what]
+	if !ok {
+		refused, ok = s.refuse["*"]
+	}
+	if !ok && want.dyno != "" && want.route != "" {
+		refused, ok = answer{http.StatusBadRequest, "dyno and route do not combine"}, true
+	}
+	if ok {
+		s.mu.Unlock()
+		http.Error(w, refused.line, refused.code)
+		return
+	}
+	if what == "stream" {
+		s.stream(w, r, want) // unlocks
+		return
+	}
+	var body any
+	switch what {
+	case "series":
+		if last/step > 3600 {
+			s.t.Errorf("the page asked %s: %d points", r.URL, last/step)
+		}
+		body = map[string]any{"step_ms": step * 1000, "points": s.series(step, last, want)}
+	case "routes":
+		limit, _ := strconv.Atoi(q.Get("limit"))
+		all := s.routeRows(last, want, q.Get("sort"))
+		body = all[:min(limit, len(all))]
+	case "dynos":
+		body = s.dynoRows(last, want)
+	case "apps":
+		body = s.appRows(last, want)
+	case "methods":
+		all := s.rows(last, want, func(c cell) (row, string) { return row{Method: &c.route.method}, c.route.method })
+		body = all
+	case "lag":
+		body = map[string]any{"lag": s.lag, "partitions": []any{}, "records": s.records, "skipped": 0, "repeated": 0}
+	default:
+		s.t.Errorf("the page asked %s", r.URL)
+	}
+	s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(body)
+}
+
+func (s *service) pointEvent(second int64, want filters) event {
+	s.sent[second]++
+	return event{id: strconv.FormatInt(second, 10), data: s.point(second, 1, want)}
+}
+
+func (s *service) statusEvent() event {
+	return event{name: "status", data: map[string]any{"now": time.Unix(s.now, 4e8).UTC(), "lag": s.lag, "records": s.records, "skipped": 0, "late_ms": s.late, "redis": "ok"}}
+}
+
+func (s *service) stream(w http.ResponseWriter, r *http.Request, want filters) {
+	events := make(chan event, 8192)
+	after := r.URL.Query().Get("after")
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		after = id
+	}
+	if after != "" {
+		from, err := strconv.ParseInt(after, 10, 64)
+		if err != nil {
+			s.t.Errorf("the page asked %s: after %q", r.URL, after)
+		}
+		for second := max(from+1, s.now-3600); second < s.now; second++ {
+			events <- s.pointEvent(second, want)
+		}
+	}
+	events <- s.statusEvent()
+	s.streams[events] = want
+	s.mu.Unlock()
+	defer s.with(func() { delete(s.streams, events) })
+	w.Header().Set("Content-Type", "text/event-stream")
+	flush := http.NewResponseController(w)
+	pulse := time.NewTicker(2 * time.Second)
+	defer pulse.Stop()
+	for {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			data, _ := json.Marshal(e.data)
+			if e.name != "" {
+				fmt.Fprintf(w, "event: %s\n", e.name)
+			}
+			if e.id != "" {
+				fmt.Fprintf(w, "id: %s\n", e.id)
+			}
+			fmt.Fprintf(w, "data: %s\n\n", data)
+			if len(events) > 0 {
+				continue
+			}
+		case <-pulse.C:
+			s.with(func() {
+				if !s.silent {
+					s.send(s.statusEvent())
+				}
+			})
+			fmt.Fprint(w, ": heartbeat\n\n")
+		case <-r.Context().Done():
+			return
+		}
+		flush.Flush()
+	}
+}
+
+// send gives an event to every stream; its caller holds the lock.
+func (s *service) send(e event) {
+	for stream := range s.streams {
+		select {
+		case stream <- e:
+		default:
+			s.t.Error("a stream of the page is not read")
+		}
+	}
+}
+
+// tick ends n seconds, one after the other.
+func (s *service) tick(n int) {
+	s.with(func() {
+		for range n {
+			s.now++
+			s.records += 100
+			if s.silent {
+				continue
+			}
+			for stream, want := range s.streams {
+				stream <- s.pointEvent(s.now-1, want)
+			}
+			if s.now%2 == 0 {
+				s.send(s.statusEvent())
+			}
+		}
+	})
+}
+
+// correct lets late requests of a second arrive, and says so.
+func (s *service) correct(second int64, n int) {
+	s.with(func() {
+		s.more[second] += n
+		for stream, want := range s.streams {
+			stream <- event{name: "correction", data: s.point(second, 1, want)}
+		}
+	})
+}
+
+// cut ends all streams.
+func (s *service) cut() {
+	s.with(func() {
+		for stream := range s.streams {
+			close(stream)
+			delete(s.streams, stream)
+		}
+	})
+}
+
+func (s *service) listeners() (n int) {
+	s.with(func() { n = len(s.streams) })
+	return n
+}
+
+// lastAsked is the newest request for a path, or nil.
+func (s *service) lastAsked(what string) (u *url.URL) {
+	s.with(func() {
+		for _, a := range s.asked {
+			if a.Path == "/api/v1/"+what {
+				u = a
+			}
+		}
+	})
+	return u
+}

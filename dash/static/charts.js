@@ -1,0 +1,279 @@
+// The charts: uPlot draws, this sums what is stacked, names what is drawn, and reads out what the cursor is on.
+import {CLASSES, TIMES} from './points.js';
+import {describe} from './codes.js';
+import * as f from './format.js';
+
+const {uPlot} = globalThis;
+const SLOTS = 6; // H-codes with a colour of their own; the rest is one sum
+
+const CLASS_WORDS = {'1xx': '1xx', '2xx': '2xx', '3xx': '3xx', '4xx': '4xx', '5xx': '5xx', none: 'no status'};
+
+// Each kind is told apart by more than its colour: by hatching, dashes, width, and its place in the legend.
+const CLASS_SERIES = CLASSES.map(c => ({key: c, label: CLASS_WORDS[c], color: `--s-${c}`, hatch: {'4xx': 'dots', '5xx': 'lines'}[c], filter: c === 'none' ? null : {status: c}}));
+const timeSeries = what => TIMES.map((t, i) => ({key: `${what} ${t}`, label: t, color: `--t-${t}`, width: [1.5, 2.25, 1.25][i], dash: [null, null, [5, 3]][i]}));
+
+export const SPECS = {
+	requests: {stack: true, rate: true, series: CLASS_SERIES, total: 'requests', value: v => `${f.rate(v)}/s`, axis: f.rate},
+	service: {series: timeSeries('service'), log: true, value: f.ms, axis: f.axisMs},
+	codes: {stack: true, slots: true, value: f.short, axis: f.short, series: [
+		...Array.from({length: SLOTS}, (_, i) => ({slot: i, color: `--e-${i}`, hatch: [null, 'lines', 'dots'][i % 3]})),
+		{slot: SLOTS, label: 'others', color: '--s-none'},
+		{key: '5xx', label: 'all 5xx', color: '--ink', dash: [3, 3], width: 1, line: true},
+	]},
+	connect: {series: timeSeries('connect'), log: true, value: f.ms, axis: f.axisMs},
+	bytes: {rate: true, series: [{key: 'bytes', label: 'sent', color: '--accent', area: true}], value: v => `${f.bytes(v)}/s`, axis: v => f.bytesParts(v).join('')},
+};
+
+const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+// mix lays a colour over another, so that areas hide what is drawn behind them. Both are #rrggbb.
+function mix(over, under, share) {
+	const part = (c, i) => parseInt(c.slice(i, i + 2), 16);
+	return '#' + [1, 3, 5].map(i => Math.round(part(over, i) * share + part(under, i) * (1 - share)).toString(16).padStart(2, '0')).join('');
+}
+
+function hatched(ctx, kind, ground, color) {
+	const size = Math.round(6 * devicePixelRatio), tile = new OffscreenCanvas(size, size), c = tile.getContext('2d');
+	c.fillStyle = ground;
+	c.fillRect(0, 0, size, size);
+	c.fillStyle = c.strokeStyle = color;
+	c.lineWidth = devicePixelRatio * 1.2;
+	c.beginPath();
+	if (kind === 'dots') {
+		c.arc(size / 2, size / 2, size / 6, 0, 7);
+		c.fill();
+	} else {
+		for (const x of [-size, 0, size]) c.moveTo(x, size), c.lineTo(x + size, 0);
+		c.stroke();
+	}
+	return ctx.createPattern(tile, 'repeat');
+}
+
+// The next round number, so that the axis stands still while its values move a little.
+function ceiling(max) {
+	if (!(max > 0)) return 1;
+	const power = 10 ** Math.floor(Math.log10(max));
+	for (const m of [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8]) if (m * power >= max * 1.04) return m * power;
+	return 10 * power;
+}
+
+// Points whose neighbours are missing make no line: they are drawn as dots.
+function lonely(u, si) {
+	const data = u.data[si], found = [];
+	for (let i = 0; i < data.length; i++) if (data[i] != null && data[i - 1] == null && data[i + 1] == null) found.push(i);
+	return found.length ? found : null;
+}
+
+// slotsOf gives the commonest codes of a view their places; who has one keeps it.
+function slotsOf(before, codes) {
+	const sums = new Map();
+	for (const c of codes) for (const code in c) sums.set(code, (sums.get(code) ?? 0) + c[code]);
+	const top = [...sums.keys()].sort((a, b) => sums.get(b) - sums.get(a) || (a < b ? -1 : 1)).slice(0, SLOTS);
+	const slots = before.map(code => top.includes(code) ? code : null);
+	for (const code of top) if (!slots.includes(code)) slots[slots.indexOf(null)] = code;
+	return [slots, sums.size > SLOTS];
+}
+
+export class Chart {
+	#u;
+	#view = null;
+	#data = [];
+	#ms = 60e3;
+	#slots = Array(SLOTS).fill(null);
+
+	// filter is called with a change of the state when somebody chooses a status class; log() tells the scale.
+	constructor(figure, spec, {filter, log}) {
+		Object.assign(this, {spec, log});
+		this.legend = document.createElement('ul');
+		this.legend.className = 'legend';
+		this.at = document.createElement('time');
+		this.plot = document.createElement('div');
+		this.plot.className = 'plot';
+		this.plot.tabIndex = 0;
+		const title = figure.querySelector('h2');
+		for (const [name, value] of [['role', 'slider'], ['aria-label', `${title.textContent}: a chart; arrow keys step through its points`],
+			['aria-valuetext', 'nothing chosen'], ['aria-valuenow', 0]]) this.plot.setAttribute(name, value);
+		this.plot.addEventListener('keydown', e => this.#key(e));
+		this.plot.addEventListener('blur', () => this.#u.setCursor({left: -10, top: -10}, true, true));
+		figure.querySelector('figcaption').append(this.at, this.legend);
+		figure.append(this.plot);
+		if (spec.total) this.total = this.#item({label: 'all'}, filter);
+		this.items = spec.series.map(s => this.#item(s, filter));
+		this.rebuild();
+		new ResizeObserver(() => this.#u.setSize(this.#size())).observe(this.plot);
+	}
+
+	#item(s, filter) {
+		const li = document.createElement('li'), name = document.createElement(s.filter ? 'button' : 'span');
+		const value = document.createElement('b'), mark = document.createElement('i');
+		if (s.color) {
+			mark.className = `mark ${s.dash ? 'dashed' : s.hatch ?? ''} ${this.spec.stack && !s.line || s.area ? 'area' : ''}`;
+			mark.style.setProperty('--mark', `var(${s.color})`);
+			name.append(mark);
+		}
+		const text = document.createElement('span');
+		text.textContent = s.label ?? '';
+		name.append(text);
+		if (s.filter) {
+			name.type = 'button';
+			name.title = `show ${s.label} only`;
+			name.addEventListener('click', () => filter(s.filter));
+		}
+		li.append(name, value);
+		li.dataset.series = s.key ?? s.label ?? '';
+		this.legend.append(li);
+		return {li, text, value};
+	}
+
+	#size() { return {width: Math.max(60, this.plot.clientWidth), height: Math.max(60, this.plot.clientHeight)}; }
+
+	// rebuild makes the chart anew: colours and the kind of a scale cannot be changed later.
+	rebuild() {
+		this.#u?.destroy();
+		const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+		const ink = css('--muted'), grid = css('--grid'), card = css('--card'), log = this.spec.log && this.log();
+		const axis = {stroke: ink, font: `${Math.round(rem * 0.72)}px system-ui, sans-serif`, grid: {stroke: grid, width: 1}, ticks: {show: false}};
+		const series = this.spec.series.map(s => {
+			const color = css(s.color), area = this.spec.stack && !s.line || s.area;
+			const ground = mix(color, card, s.area ? 0.22 : 0.62);
+			let pattern;
+			return {
+				stroke: color, width: s.width ?? 1, dash: s.dash ?? undefined, spanGaps: false,
+				fill: !area ? undefined : s.hatch ? u => pattern ??= hatched(u.ctx, s.hatch, mix(color, card, 0.4), color) : ground,
+				points: this.spec.stack ? {show: false} : {show: false, size: 4, fill: color, filter: lonely},
+			};
+		});
+		// What is stacked is drawn from the top down: each area covers the foot of the one before.
+		const stacked = this.spec.stack ? series.filter((_, i) => !this.spec.series[i].line).reverse() : [];
+		this.#u = new uPlot({
+			...this.#size(),
+			padding: [rem * 0.5, rem * 0.5, 0, 0],
+			legend: {show: false},
+			cursor: {sync: {key: 'drain'}, drag: {x: false, y: false, setScale: false}, y: false, points: {show: !this.spec.stack, size: 7}},
+			scales: {x: {time: true, range: (u, min, max) => [min, max]}, y: {range: (u, min, max) => [0, ceiling(max)], ...(log ? {distr: 4, asinh: 1} : {})}},
+			series: [{}, ...stacked, ...series.filter((_, i) => !this.spec.stack || this.spec.series[i].line)],
+			axes: [
+				{...axis, size: rem * 1.6, space: rem * 5, values: (u, splits, i, space, incr) => f.ticks(splits, incr)},
+				{...axis, size: rem * 3.4, space: rem * (log ? 1.3 : 2), values: (u, splits) => splits.map(v => v == null ? '' : this.spec.axis(v)), ...(log ? {filter: decades} : {})},
+			],
+			hooks: {setCursor: [() => this.#read()]},
+		}, this.#data, this.plot);
+		if (this.#view) this.draw(this.#view, this.#ms);
+	}
+
+	// draw shows a view of a window of ms.
+	draw(view, ms) {
+		this.#view = view;
+		this.#ms = ms;
+		const {series} = this.spec, n = view.start.length;
+		this.values = this.spec.slots ? this.#bySlot(view) : series.map(s => view[s.key]);
+		const by = this.spec.rate ? 1000 / view.step : 1;
+		const drawn = by === 1 ? this.values : this.values.map(a => a.map(v => v == null ? null : v * by));
+		if (this.spec.stack) {
+			const sums = [];
+			let below = null;
+			for (let i = 0; i < drawn.length; i++) {
+				if (series[i].line) continue;
+				const sum = new Array(n), on = drawn[i];
+				for (let j = 0; j < n; j++) sum[j] = on[j] == null ? null : below ? below[j] + on[j] : on[j];
+				sums.unshift(sum);
+				below = sum;
+			}
+			this.#data = [view.x, ...sums, ...drawn.filter((_, i) => series[i].line)];
+		} else this.#data = [view.x, ...drawn];
+		this.by = by;
+		const end = n ? view.x[n - 1] : 0;
+		this.#u.batch(() => {
+			this.#u.setData(this.#data, false);
+			this.#u.setScale('x', {min: end - (ms - view.step) / 1000, max: end});
+		});
+		this.#read();
+	}
+
+	#bySlot(view) {
+		const [slots, others] = slotsOf(this.#slots, view.codes), n = view.codes.length;
+		this.#slots = slots;
+		const sums = Array.from({length: SLOTS + 1}, () => new Array(n).fill(0));
+		view.codes.forEach((codes, i) => {
+			for (const code in codes) {
+				const at = slots.indexOf(code);
+				sums[at < 0 ? SLOTS : at][i] += codes[code];
+			}
+		});
+		slots.forEach((code, i) => {
+			const {li, text} = this.items[i];
+			li.hidden = !code;
+			if (text.textContent !== (code ?? '')) {
+				text.textContent = code ?? '';
+				li.title = code ? describe(code).slice(0, 2).join(': ') : '';
+				li.dataset.series = code ?? '';
+			}
+		});
+		this.items[SLOTS].li.hidden = !others;
+		return [...sums, view['5xx']];
+	}
+
+	// #read writes the values under the cursor into the legend, else the newest.
+	#read() {
+		const view = this.#view;
+		if (!view) return;
+		const idx = this.#u.cursor.idx, i = idx ?? view.start.length - 1, t = view.start[i];
+		write(this.at, t == null || idx == null ? '' : f.moment(t, view.step));
+		this.at.title = t == null ? '' : f.utc(t);
+		if (t != null && idx != null) this.at.dateTime = new Date(t).toISOString();
+		this.legend.dataset.start = t ?? '';
+		if (this.total) this.#value(this.total, view[this.spec.total][i]);
+		this.items.forEach((item, k) => this.#value(item, this.values[k][i]));
+	}
+
+	#value({value}, v) {
+		write(value, v == null ? '–' : this.spec.value(v * this.by));
+		if (value.dataset.value !== String(v ?? '')) value.dataset.value = v ?? '';
+	}
+
+	#key(e) {
+		const n = this.#view?.start.length ?? 0, step = e.shiftKey ? 10 : 1, now = this.#u.cursor.idx ?? n;
+		const to = {ArrowLeft: now - step, ArrowRight: now + step, Home: 0, End: n - 1}[e.key];
+		if (to === undefined || !n || e.ctrlKey || e.metaKey || e.altKey) return;
+		e.preventDefault();
+		const i = Math.min(n - 1, Math.max(0, to)), {plot} = this;
+		this.#u.setCursor({left: this.#u.valToPos(this.#view.x[i], 'x'), top: 1}, true, true);
+		plot.setAttribute('aria-valuemax', n - 1);
+		plot.setAttribute('aria-valuenow', i);
+		plot.setAttribute('aria-valuetext', [f.moment(this.#view.start[i], this.#view.step),
+			...[...this.legend.children].filter(li => !li.hidden).map(li => `${li.firstChild.textContent} ${li.lastChild.textContent}`)].join(', '));
+	}
+}
+
+// On a logarithmic scale the lines at 1, 2, 5 and their tens are named.
+const decades = (u, splits) => splits.map(v => v === 0 || /^[125]e/.test(v.toExponential()) ? v : null);
+
+function write(el, text) {
+	if (el.textContent !== text) el.textContent = text;
+}
+
+// spark draws the small line under a big figure. Values may be null.
+export function spark(canvas, values, color) {
+	const w = Math.round(canvas.clientWidth * devicePixelRatio), h = Math.round(canvas.clientHeight * devicePixelRatio);
+	if (canvas.width !== w || canvas.height !== h) canvas.width = w, canvas.height = h;
+	const c = canvas.getContext('2d'), max = values.reduce((m, v) => Math.max(m, v ?? 0), 0) * 1.1 || 1, pen = 1.5 * devicePixelRatio;
+	c.clearRect(0, 0, w, h);
+	if (values.length < 2) return;
+	const x = i => i * w / (values.length - 1), y = v => h - pen - v / max * (h - 2 * pen);
+	c.strokeStyle = c.fillStyle = css(color);
+	c.lineWidth = pen;
+	c.lineJoin = 'round';
+	for (let i = 0; i < values.length;) {
+		if (values[i] == null) { i++; continue; }
+		const from = i;
+		c.beginPath();
+		for (; i < values.length && values[i] != null; i++) c.lineTo(x(i), y(values[i]));
+		if (i - from === 1) c.lineTo(x(from) + pen, y(values[from]));
+		c.globalAlpha = 1;
+		c.stroke();
+		c.lineTo(x(i - 1), h);
+		c.lineTo(x(from), h);
+		c.globalAlpha = 0.12;
+		c.fill();
+	}
+}
