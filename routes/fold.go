@@ -2,7 +2,6 @@ package routes
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -22,10 +21,14 @@ const sure = 2 * muchMore
 // nil.
 func Fold(counts map[Name]int, rules *Rules) map[Name]Name {
 	root := new(group)
-	var out []shown
+	out := make([]*shown, 0, len(counts))
 	for name, count := range counts {
-		if name.Template == "" || name.Template[0] != '/' || rules.named(name.Template) {
-			out = append(out, shown{name, count, []Name{name}})
+		if name.Template == "" || len(name.Template) > maxTemplate { // no Table's
+			out = append(out, &shown{Other, count, []Name{name}})
+			continue
+		}
+		if name.Template[0] != '/' || rules.named([]byte(name.Template)) {
+			out = append(out, &shown{name, count, []Name{name}})
 			continue
 		}
 		at := root
@@ -34,11 +37,11 @@ func Fold(counts map[Name]int, rules *Rules) map[Name]Name {
 			segment, rest, _ = strings.Cut(rest, "/")
 			at = at.child(segment)
 		}
-		at.add(shown{name, count, []Name{name}})
+		at.add(&shown{name, count, []Name{name}})
 	}
-	out = root.fold("", out)
+	out = root.fold(make([]byte, 0, maxTemplate), out)
 
-	slices.SortFunc(out, func(a, b shown) int {
+	slices.SortFunc(out, func(a, b *shown) int {
 		return cmp.Or(cmp.Compare(b.count, a.count), cmp.Compare(a.name.Template, b.name.Template), cmp.Compare(a.name.Method, b.name.Method))
 	})
 	names, left := make(map[Name]Name, len(counts)), MaxRoutes-1
@@ -66,24 +69,48 @@ type shown struct {
 
 // group is a node of the tree of names.
 type group struct {
-	children map[string]*group
-	names    []shown
+	segment  string
+	children []*group
+	index    map[string]*group // of the children, where they are many
+	names    []*shown
 }
 
-func (g *group) child(segment string) *group {
-	c := g.children[segment]
-	if c == nil {
-		if g.children == nil {
-			g.children = make(map[string]*group)
+// few children are looked through faster than a map is made.
+const few = 8
+
+func (g *group) find(segment string) *group {
+	if len(g.children) <= few {
+		for _, c := range g.children {
+			if c.segment == segment {
+				return c
+			}
 		}
-		c = new(group)
-		g.children[segment] = c
+		return nil
+	}
+	if g.index == nil {
+		g.index = make(map[string]*group, 2*len(g.children))
+		for _, c := range g.children {
+			g.index[c.segment] = c
+		}
+	}
+	return g.index[segment]
+}
+
+// child is the child with a name, made where there was none.
+func (g *group) child(segment string) *group {
+	c := g.find(segment)
+	if c == nil {
+		c = &group{segment: segment}
+		g.children = append(g.children, c)
+		if g.index != nil {
+			g.index[segment] = c
+		}
 	}
 	return c
 }
 
-func (g *group) add(s shown) {
-	if i := slices.IndexFunc(g.names, func(o shown) bool { return o.name.Method == s.name.Method }); i >= 0 {
+func (g *group) add(s *shown) {
+	if i := slices.IndexFunc(g.names, func(o *shown) bool { return o.name.Method == s.name.Method }); i >= 0 {
 		g.names[i].count += s.count
 		g.names[i].of = append(g.names[i].of, s.of...)
 		return
@@ -95,8 +122,8 @@ func (g *group) merge(from *group) {
 	for _, s := range from.names {
 		g.add(s)
 	}
-	for segment, c := range from.children {
-		g.child(segment).merge(c)
+	for _, c := range from.children {
+		g.child(c.segment).merge(c)
 	}
 }
 
@@ -111,43 +138,61 @@ func (g *group) weight() (w int) {
 }
 
 // fold folds at and below a node, and appends the names that are left.
-func (g *group) fold(path string, out []shown) []shown {
+func (g *group) fold(path []byte, out []*shown) []*shown {
 	for _, s := range g.names {
-		if s.name.Template = path; path == "" {
-			s.name.Template = "/"
+		if s.name.Template != string(path) && len(path) > 0 {
+			s.name.Template = string(path)
 		}
 		out = append(out, s)
 	}
-	type weighed struct {
-		segment string
-		weight  int
+	if star := g.find(anything); star != nil || len(g.children) > maxChildren {
+		g.foldChildren(star != nil)
 	}
-	var named []weighed
-	for segment, c := range g.children {
-		if counts([]byte(segment)) {
-			named = append(named, weighed{segment, c.weight()})
-		}
-	}
-	star := g.children[anything]
-	if star != nil || len(named) > maxChildren {
-		slices.SortFunc(named, func(a, b weighed) int {
-			return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.segment, b.segment))
-		})
-		weights := make([]float64, len(named))
-		for i := range named {
-			weights[i] = float64(named[i].weight)
-		}
-		most := len(named)
-		if star == nil {
-			most-- // something must fold
-		}
-		for _, c := range named[frequent(weights, most, sure):] {
-			g.child(anything).merge(g.children[c.segment])
-			delete(g.children, c.segment)
-		}
-	}
-	for _, segment := range slices.Sorted(maps.Keys(g.children)) {
-		out = g.children[segment].fold(path+"/"+segment, out)
+	for _, c := range g.children {
+		out = c.fold(append(append(path, '/'), c.segment...), out)
 	}
 	return out
+}
+
+// foldChildren folds a node's own children where they are too many, or beside a `*`.
+func (g *group) foldChildren(starred bool) {
+	type weighed struct {
+		*group
+		weight int
+	}
+	var named []weighed
+	var stay []*group
+	for _, c := range g.children {
+		if foldable([]byte(c.segment)) {
+			named = append(named, weighed{c, c.weight()})
+		} else {
+			stay = append(stay, c)
+		}
+	}
+	most := len(named)
+	if !starred {
+		if most <= maxChildren {
+			return
+		}
+		most-- // something must fold
+	}
+	slices.SortFunc(named, func(a, b weighed) int {
+		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.segment, b.segment))
+	})
+	weights := make([]float64, len(named))
+	for i := range named {
+		weights[i] = float64(named[i].weight)
+	}
+	kept := frequent(weights, most, sure)
+	for _, c := range named[:kept] {
+		stay = append(stay, c.group)
+	}
+	g.children, g.index = stay, nil
+	if kept == len(named) {
+		return
+	}
+	star := g.child(anything)
+	for _, c := range named[kept:] {
+		star.merge(c.group)
+	}
 }

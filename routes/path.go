@@ -34,13 +34,15 @@ func (p *parts) split(path []byte) {
 			i++
 			continue
 		}
-		from := i
+		from, cut := i, -1
 		plain, end := true, false
 		for i < len(path) && path[i] != '/' {
 			if stops[path[i]] {
 				switch c := path[i]; {
 				case c == '%':
 					plain = false
+				case c == ';' && cut < 0:
+					cut = i
 				case c == '?', c == '#', c == '&' && isQuery(path[i+1:]):
 					end = true
 				}
@@ -50,10 +52,10 @@ func (p *parts) split(path []byte) {
 			}
 			i++
 		}
-		segment := path[from:i]
-		if cut := bytes.IndexByte(segment, ';'); cut >= 0 {
-			segment = segment[:cut]
+		if cut < 0 {
+			cut = i
 		}
+		segment := path[from:cut]
 		if !plain {
 			segment = p.decode(segment)
 		}
@@ -68,7 +70,7 @@ func (p *parts) split(path []byte) {
 }
 
 // stops has the bytes that mean something in a segment.
-var stops = [256]bool{'%': true, '?': true, '#': true, '&': true}
+var stops = [256]bool{'%': true, '?': true, '#': true, '&': true, ';': true}
 
 // afterHost is the path of a whole address. noPath tells that there is none.
 func afterHost(path []byte) (_ []byte, noPath bool) {

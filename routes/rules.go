@@ -200,4 +200,4 @@ func (r *Rules) first(of []int, m method, best *int) {
 }
 
 // named tells whether a rule calls its route so.
-func (r *Rules) named(template string) bool { return r != nil && r.names[template] }
+func (r *Rules) named(template []byte) bool { return r != nil && r.names[string(template)] }

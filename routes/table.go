@@ -162,12 +162,10 @@ func (t *Table) pin(m method, template string, makes bool) *Route {
 // node's, or a new one. It is nil where there is none.
 func (t *Table) find(m method, makes bool) *Route {
 	template := t.key[1:]
-	if string(template) == anything {
-		return t.pin(m, anything, makes)
-	}
-	if t.rules.named(string(template)) {
-		// A rule's name, by a path that the rule does not match.
-		return nil
+	if string(template) == anything || t.rules.named(template) {
+		// What has a rule's name is that rule's route, also by a path that the rule
+		// does not match.
+		return t.pin(m, string(template), makes)
 	}
 	name := append(t.name[:0], byte(m))
 	at, counted, rising := t.root, 0, 0
@@ -184,7 +182,7 @@ func (t *Table) find(m method, makes bool) *Route {
 			continue
 		}
 		next := at.children[string(segment)]
-		if next == nil && at.folded && counts(segment) {
+		if next == nil && at.folded && foldable(segment) {
 			if makes && counted < maxCounted {
 				counted++
 				rising = max(rising, t.rises(at, name))
@@ -212,9 +210,9 @@ func (t *Table) find(m method, makes bool) *Route {
 	return t.add(m, string(name), float64(rising))
 }
 
-// counts tells whether a segment is one of those that are folded when there are too
+// foldable tells whether a segment is one of those that are folded when there are too
 // many: all but values, which are few by nature.
-func counts(segment []byte) bool {
+func foldable(segment []byte) bool {
 	switch {
 	case string(segment) == anything:
 		return false
@@ -313,7 +311,7 @@ func (t *Table) leave(r *Route) {
 	n.drop(r)
 	for n.parent != nil && len(n.routes) == 0 && len(n.children) == 0 {
 		delete(n.parent.children, n.segment())
-		if counts([]byte(n.segment())) {
+		if foldable([]byte(n.segment())) {
 			n.parent.named--
 		}
 		n = n.parent

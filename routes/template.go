@@ -33,7 +33,7 @@ const (
 //
 // Path is as the router logged it: the query, the fragment, the parameters behind a
 // `;` and empty segments do not count, and of a whole address only the path.
-// Percent-encodings are decoded.
+// Percent-encodings are decoded. It allocates; a Table does not.
 func AppendTemplate(dst, path []byte) []byte {
 	var p parts
 	p.split(path)

@@ -44,7 +44,7 @@ func (n *node) child(segment string) *node {
 		}
 		c = &node{path: n.path + "/" + segment, parent: n}
 		n.children[segment] = c
-		if counts([]byte(segment)) {
+		if foldable([]byte(segment)) {
 			n.named++
 		}
 	}
@@ -70,7 +70,7 @@ func (t *Table) fold(n *node) {
 	}
 	var named []weighed
 	for segment, c := range n.children {
-		if counts([]byte(segment)) {
+		if foldable([]byte(segment)) {
 			named = append(named, weighed{c, c.weight()})
 		}
 	}
@@ -113,7 +113,7 @@ func frequent(weights []float64, most int, least float64) int {
 // detach takes a child out of the tree.
 func (t *Table) detach(c *node) {
 	delete(c.parent.children, c.segment())
-	if counts([]byte(c.segment())) {
+	if foldable([]byte(c.segment())) {
 		c.parent.named--
 	}
 }
@@ -133,7 +133,7 @@ func (t *Table) merge(into, from *node) {
 		into.routes[i].seen = max(into.routes[i].seen, r.seen)
 	}
 	for segment, c := range from.children {
-		if into.folded && counts([]byte(segment)) && into.children[segment] == nil {
+		if into.folded && foldable([]byte(segment)) && into.children[segment] == nil {
 			segment = anything
 		}
 		t.merge(into.child(segment), c)

@@ -253,7 +253,7 @@ func oddness(r []byte) (o odds) {
 		case a == lower && b == upper:
 			o.humps++
 		case a&letter != 0 && b&letter != 0:
-			if usual[r[i-1]|0x20-'a']>>(r[i]|0x20-'a')&1 == 0 {
+			if usualPairs[r[i-1]|0x20-'a']>>(r[i]|0x20-'a')&1 == 0 {
 				o.rare++
 			}
 		}
@@ -261,9 +261,9 @@ func oddness(r []byte) (o odds) {
 	return o
 }
 
-// usual has bit b of letter a set where a word may have b behind a: the pairs which
+// usualPairs has bit b of letter a set where a word may have b behind a: the pairs which
 // are one in 12,000 or more in the comments of Go's own source.
-var usual = [26]uint32{
+var usualPairs = [26]uint32{
 	0x1febd6e, 0x11e4b17, 0x13edddd, 0x17e7b7d, 0x1fffdff, 0x11e493d, 0x01e79d5, 0x01e5111,
 	0x2aefc7f, 0x0140010, 0x0142951, 0x17ecd7f, 0x01cdd1b, 0x13efd7f, 0x0fefd7f, 0x11ecddd,
 	0x0100000, 0x17efd7f, 0x15ffdfd, 0x1def9ff, 0x08ef97f, 0x044511d, 0x0066991, 0x0088115,
