@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -84,13 +85,18 @@ func (t *tidy) done(key string, size int64) {
 }
 
 // Tidy makes one chunk of each window that has become many by this process' Appends, and
-// tells of how many. It is to be called every second or so, never twice at once.
+// tells of how many. A window that cannot be read stays as it is, and is the error. It is to be
+// called every second or so, never twice at once.
 func (l *Ledger) Tidy(ctx context.Context, now time.Time) (int, error) {
 	var m window.Merger
+	var damaged error
 	n := 0
 	for _, key := range l.tidy.due(now) {
 		size, err := l.compact(ctx, key, &m)
-		if err != nil {
+		switch {
+		case errors.Is(err, window.ErrChunk):
+			damaged = err
+		case err != nil:
 			return n, err
 		}
 		l.tidy.done(key, size)
@@ -98,7 +104,7 @@ func (l *Ledger) Tidy(ctx context.Context, now time.Time) (int, error) {
 			n++
 		}
 	}
-	return n, nil
+	return n, damaged
 }
 
 // compact tells how large the window is then, 0 where it is not the one that was read any

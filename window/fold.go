@@ -36,8 +36,8 @@ type second struct{ byDyno, byRoute table }
 // The bounds of a Fold, on what it holds and on how different it may be. Apps and
 // dynos beyond are Other.
 const (
-	maxSeconds    = 4000
-	maxFoldCells  = 100_000
+	maxSeconds    = 2000
+	maxFoldCells  = 40_000
 	maxApps       = 250
 	maxDynos      = 1000
 	maxNameLength = 100 // bytes of an app or a dyno

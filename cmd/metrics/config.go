@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -25,9 +26,10 @@ type flags struct {
 	RedisTLSVerify *bool   `name:"redis-tls-verify" help:"Verify the certificate of a rediss:// server. (default true; false on Heroku, whose servers sign their own)"`
 	RedisTrusted   string  `name:"redis-trusted-cert" help:"PEM text of the certificates that the server's must come from; its name is then not looked at."`
 	cluster.Flags
-	KafkaTopic string `default:"router" help:"Topic of the router records."`
-	KafkaGroup string `default:"metrics" help:"Consumer group: processes with the same one share the partitions, and what they count."`
-	RoutesFile string `help:"File with routes of your own, one a line: /users/:name, GET /search/*, /a/:b -> /name. What is not in it is found by itself."`
+	KafkaTopic          string `default:"router" help:"Topic of the router records."`
+	KafkaGroup          string `default:"metrics" help:"Consumer group: processes with the same one share the partitions, and what they count."`
+	KafkaSessionTimeout string `default:"10s" help:"After so long without a sign of life of a process the others share its partitions. Kafka takes 6s to 30m by default."`
+	RoutesFile          string `help:"File with routes of your own, one a line: /users/:name, GET /search/*, /a/:b -> /name. What is not in it is found by itself."`
 	settings.LogFlags
 }
 
@@ -60,6 +62,7 @@ type config struct {
 	kafka        *cluster.Config
 	ownBroker    bool // drain's embedded one
 	topic, group string
+	session      time.Duration
 	rules        *routes.Rules
 	log          settings.Log
 }
@@ -111,6 +114,7 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	r := settings.Reader{}
 	r.Address("LISTEN", c.listen)
 	c.topic = r.Topic("KAFKA_TOPIC", c.kafka.Prefix, f.KafkaTopic)
+	c.session = r.Duration("KAFKA_SESSION_TIMEOUT", f.KafkaSessionTimeout, 500*time.Millisecond, 30*time.Minute)
 	c.log = r.Log(&f.LogFlags)
 	if f.KafkaGroup == "" || strings.ContainsAny(f.KafkaGroup, "{}\n") {
 		r.Fail("KAFKA_GROUP", f.KafkaGroup, "a name without braces")

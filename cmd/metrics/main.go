@@ -100,7 +100,8 @@ func run(ctx context.Context, args []string, env environ) error {
 	book := ledger.New(client, cfg.group, cfg.topic)
 	counting := tally.New(tally.Config{Ledger: book, Rules: cfg.rules, Logger: log, Registerer: reg})
 	group := consume.New(consume.Config{
-		Cluster: cfg.kafka, Topic: cfg.topic, Group: cfg.group, Handler: counting, Logger: log, Registerer: reg, Memory: fetchMemory,
+		Cluster: cfg.kafka, Topic: cfg.topic, Group: cfg.group, Handler: counting, Logger: log, Registerer: reg,
+		Memory: fetchMemory, SessionTimeout: cfg.session, HeartbeatInterval: min(time.Second, cfg.session/4),
 	})
 	counting.Attach(group)
 	page := dash.New(dash.Config{
