@@ -221,6 +221,12 @@ func (l *Ledger) Append(ctx context.Context, e *Entry) error {
 	return nil
 }
 
+// Rewind sets a partition back to an offset before its position, after Kafka lost what was behind. An error may be
+// ErrMovedOn.
+func (l *Ledger) Rewind(ctx context.Context, p Position, to int64) error {
+	return l.Append(ctx, &Entry{Now: time.Now(), Partitions: []Advance{{Partition: p.Partition, From: p.Next, Next: to, End: to, Minute: p.Minute}}})
+}
+
 // windowsAtOnce is how many windows are asked for in one command: many enough for
 // speed, few enough that an answer takes little memory and other clients' commands go between.
 const windowsAtOnce = 200

@@ -75,6 +75,7 @@ type pending struct {
 type part struct {
 	id         int
 	from, next int64 // what the ledger has, once what was taken is appended; what was folded
+	idle       bool  // nothing was folded since
 	end        int64
 	seen       *window.Seen
 	forgotten  int
@@ -129,11 +130,15 @@ func (t *Tally) Assigned(ctx context.Context, partitions []consume.Partition) er
 			p.Offset = p.First
 		case position.Next > p.End:
 			t.log.Warn("Kafka has lost records that were counted: going on behind those that it has", "partition", p.ID, "offset", position.Next, "end", p.End)
-			p.Offset = p.End
+			// Else new records could end where the lost ones did.
+			if err := t.cfg.Ledger.Rewind(ctx, position, p.End); err != nil {
+				return t.redisFailed(err)
+			}
+			p.Offset, mine.from = p.End, p.End
 		default:
 			p.Offset = position.Next
 		}
-		mine.next, mine.end = p.Offset, p.End
+		mine.next, mine.end, mine.idle = p.Offset, p.End, true
 		if position.Next != ledger.None && position.Minute > 0 {
 			seen, err := t.cfg.Ledger.Seen(ctx, p.ID, position.Minute)
 			if err != nil {
@@ -186,7 +191,7 @@ func (t *Tally) Consume(ctx context.Context, b *consume.Batch) error {
 	for i := range b.Records {
 		t.add(p, &b.Records[i], now)
 	}
-	p.next, p.end = b.Next, b.End
+	p.next, p.end, p.idle = b.Next, b.End, false
 	if t.fold.Requests >= maxPending || t.fold.Full() {
 		t.flushNow()
 	}
@@ -355,12 +360,12 @@ func (t *Tally) take() (pending, []ledger.Advance) {
 	t.taken = make(chan struct{})
 	var advances []ledger.Advance
 	for _, p := range t.parts {
-		if p.next == p.from {
+		if p.idle {
 			continue
 		}
 		fresh, minute, old := p.seen.Fresh()
 		advances = append(advances, ledger.Advance{Partition: p.id, From: p.from, Next: p.next, End: p.end, Seen: fresh, Minute: minute, Old: old})
-		p.from = p.next
+		p.from, p.idle = p.next, true
 		t.metrics.forgotten.Add(float64(p.seen.Forgotten - p.forgotten))
 		p.forgotten = p.seen.Forgotten
 	}
@@ -375,8 +380,8 @@ func (t *Tally) giveBack(f *window.Fold) {
 	t.mu.Unlock()
 }
 
-// attemptFor is how long Redis may take for an entry.
-const attemptFor = 5 * time.Second
+// attemptFor is how long Redis may take for an entry. A stop may have to wait for so long.
+const attemptFor = 3 * time.Second
 
 // append appends e, again and again until it is there, another process has been faster,
 // or ctx ends.
