@@ -48,7 +48,7 @@ func TestTemplatesAreWhatAMaintainerWouldCallTheRoutes(t *testing.T) {
 	for _, set := range []struct {
 		name  string
 		least float64
-	}{{"testdata/labelled.tsv", 0.98}} {
+	}{{"testdata/labelled.tsv", 0.98}, {"testdata/heldout.tsv", 0.90}} {
 		paths, want := labels(t, set.name)
 		right := 0
 		for i, path := range paths {

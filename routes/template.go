@@ -54,7 +54,9 @@ func (p *parts) appendTemplate(dst []byte) []byte {
 		if i == maxSegments-1 && p.n > maxSegments {
 			return append(dst, anything...)
 		}
-		dst = appendSegment(dst, segment, p.place(i))
+		if dst = appendSegment(dst, segment, p.place(i)); len(dst)-before > maxStatic {
+			dst = append(dst[:before], value...)
+		}
 		if len(dst)-start > maxTemplate-len("/*") {
 			return append(dst[:before], anything...)
 		}
@@ -138,11 +140,9 @@ func appendSegment(dst, s []byte, at place) []byte {
 		return appendOdd(dst, s)
 	}
 	switch {
+	case has&punct != 0 && bytes.Contains(s, []byte(value)):
+		return append(dst, s...) // a template's
 	case string(s) == anything, s[0] == ':':
-		// What begins with :id is a template, or wants to look like one.
-		if name, end := extension(s); len(end) > 0 && string(name) == value {
-			return append(dst, s...)
-		}
 		return append(dst, value...)
 	case (s[0] == '@' || s[0] == '~') && len(s) > 1:
 		return append(append(dst, s[0]), value...)
@@ -203,8 +203,6 @@ func appendPunctuated(dst, s []byte) []byte {
 	if i := bytes.IndexByte(s, ':'); i >= 0 {
 		head, tail := s[:i], s[i+1:]
 		switch {
-		case string(tail) == value:
-			return append(dst, s...)
 		case isValue(head) && len(tail) > 0 && has(tail)&^(lower|upper) == 0: // 42:archive
 			return append(append(dst, value...), s[i:]...)
 		case isValue(tail) && len(head) <= 16 && has(head)&^(lower|upper|mark) == 0: // room:42
@@ -233,12 +231,10 @@ func appendFile(dst, name, end []byte) []byte {
 	switch {
 	case isDigits(name) && isErrorPage(name) && string(end) == ".html":
 		return append(append(dst, name...), end...)
-	case bytes.Contains(name, []byte(value)):
-		return append(append(dst, name...), end...)
 	case len(name) > 3 && name[len(name)-3] == '@' && classes[name[len(name)-2]] == digit && name[len(name)-1] == 'x': // hero@2x.png
 		dst = appendFile(dst, name[:len(name)-3], nil)
 		return append(append(dst, name[len(name)-3:]...), end...)
-	case isNumeric(name) || has(name)&(lower|upper) == 0 || isUUID(name) || isNumbered(name) || isReference(name):
+	case isNumeric(name) || has(name)&(lower|upper) == 0 || isUUID(name) || isNumbered(name) && !isBuilt(end) || isReference(name):
 		return append(append(dst, value...), end...)
 	case has(name)&punct != 0 && bytes.IndexByte(name, '@') > 0:
 		return append(append(dst, value...), end...)

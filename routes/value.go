@@ -194,10 +194,17 @@ func isFourDigits(s []byte) bool {
 
 // isDigest tells whether a run in a file's name is one.
 func isDigest(r []byte) bool {
-	if len(r) >= 6 && isHex(r) && has(r)&digit != 0 && has(r)&(lower|upper) != 0 {
+	return len(r) >= 6 && isHex(r) && has(r)&digit != 0 || len(r) >= 8 && isToken(r)
+}
+
+// isBuilt tells whether files with such an extension come from a build, so that a
+// number in their name is a digest and no name.
+func isBuilt(end []byte) bool {
+	switch string(end) {
+	case ".js", ".mjs", ".css", ".js.map", ".css.map", ".wasm", ".woff", ".woff2":
 		return true
 	}
-	return len(r) >= 8 && isToken(r)
+	return false
 }
 
 // isShortDigest is for what bundlers put behind a name: eight characters of base64url.
