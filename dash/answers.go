@@ -2,9 +2,11 @@ package dash
 
 import (
 	"context"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"drain/ledger"
@@ -62,10 +64,9 @@ func statuses(s *window.Stats) map[string]int64 {
 }
 
 func codes(s *window.Stats) map[string]int64 {
-	if s.Codes == nil {
-		return map[string]int64{}
-	}
-	return s.Codes
+	m := make(map[string]int64, len(s.Codes)) // Stats are used again
+	maps.Copy(m, s.Codes)
+	return m
 }
 
 // points calls each with a point for every step, also where nothing happened, in
@@ -156,16 +157,14 @@ func (s *Server) routeRows(ctx context.Context, now, last int64, f *filter) ([]r
 	if err != nil {
 		return nil, err
 	}
-	counts := make(map[routes.Name]int)
-	for name, sum := range found {
-		counts[name] = int(sum.Requests)
-	}
+	is := s.listed(found)
 	sums := make(map[routes.Name]*window.Stats)
-	for name, is := range routes.Fold(counts, s.cfg.Rules) {
-		if sums[is] == nil {
-			sums[is] = new(window.Stats)
+	for name, sum := range found {
+		route := is[name]
+		if sums[route] == nil {
+			sums[route] = new(window.Stats)
 		}
-		sums[is].Merge(found[name])
+		sums[route].Merge(sum)
 	}
 	rows := make([]row, 0, len(sums))
 	for name, sum := range sums {
@@ -174,6 +173,39 @@ func (s *Server) routeRows(ctx context.Context, now, last int64, f *filter) ([]r
 		rows = append(rows, r)
 	}
 	return rows, nil
+}
+
+// listed tells which route each name that was found is of.
+func (s *Server) listed(found map[routes.Name]*window.Stats) map[routes.Name]routes.Name {
+	counts := make(map[routes.Name]int)
+	for name, sum := range found {
+		if name.Template != routes.Other.Template && !strings.HasPrefix(name.Template, window.Unsure) {
+			counts[name] = int(sum.Requests)
+		}
+	}
+	is := routes.Fold(counts, s.cfg.Rules)
+	for name := range found {
+		if _, known := is[name]; !known {
+			is[name] = routes.Other
+			if template, unsure := strings.CutPrefix(name.Template, window.Unsure); unsure {
+				is[name] = sure(is, routes.Name{Method: name.Method, Template: template})
+			}
+		}
+	}
+	return is
+}
+
+// sure is the route of a name that some writer was not sure of.
+func sure(is map[routes.Name]routes.Name, name routes.Name) routes.Name {
+	if route, known := is[name]; known {
+		return route
+	}
+	for _, route := range is {
+		if route.Method == name.Method && covers(route.Template, name.Template) {
+			return route
+		}
+	}
+	return routes.Other
 }
 
 // sorters order rows, the most of it first.

@@ -122,7 +122,7 @@ type filter struct {
 func (f *filter) byRoute() bool { return f.route != nil || f.ByRoute() }
 
 func (f *filter) takes(k *window.Key) bool {
-	return f.Takes(k) && (f.route == nil || covers(*f.route, k.Route))
+	return f.Takes(k) && (f.route == nil || covers(*f.route, strings.TrimPrefix(k.Route, window.Unsure)))
 }
 
 // covers tells whether a route is the template, or was folded into it since: `*`

@@ -55,8 +55,14 @@ func (t *tidy) grew(key string, c *window.Chunk, size int64, added int, now time
 	t.windows[key] = g
 }
 
+// dueWindow is one to be made one chunk.
+type dueWindow struct {
+	key    string
+	chunks int // that we had added
+}
+
 // due are the windows to be made one chunk now.
-func (t *tidy) due(now time.Time) (keys []string) {
+func (t *tidy) due(now time.Time) (all []dueWindow) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for key, g := range t.windows {
@@ -65,23 +71,27 @@ func (t *tidy) due(now time.Time) (keys []string) {
 		case over && g.chunks == 0:
 			delete(t.windows, key)
 		case over, g.chunks >= manyChunks && g.size > 2*g.whole:
-			keys = append(keys, key)
+			all = append(all, dueWindow{key, g.chunks})
 		}
 	}
-	return keys
+	return all
 }
 
-// done notes that the window is one chunk of size bytes, or 0 where it was not done.
-func (t *tidy) done(key string, size int64) {
+// done notes that the window is one chunk of size bytes.
+func (t *tidy) done(w dueWindow, size int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	g := t.windows[key]
-	if size == 0 { // another one does it, or adds to it: not at once again
-		g.chunks = 0
-	} else {
-		g.chunks, g.size, g.whole = 0, size, size
-	}
-	t.windows[key] = g
+	g := t.windows[w.key]
+	g.chunks -= w.chunks // not those that were added meanwhile
+	g.size, g.whole = size, size
+	t.windows[w.key] = g
+}
+
+// drop forgets a window that cannot be made one chunk.
+func (t *tidy) drop(w dueWindow) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.windows, w.key)
 }
 
 // Tidy makes one chunk of each window that has become many by this process' Appends, and
@@ -91,28 +101,30 @@ func (l *Ledger) Tidy(ctx context.Context, now time.Time) (int, error) {
 	var m window.Merger
 	var damaged error
 	n := 0
-	for _, key := range l.tidy.due(now) {
-		size, err := l.compact(ctx, key, &m)
+	for _, w := range l.tidy.due(now) {
+		size, err := l.compact(ctx, w.key, &m)
 		switch {
 		case errors.Is(err, window.ErrChunk):
 			damaged = err
+			l.tidy.drop(w)
+		case err == redis.Nil: // it has expired
+			l.tidy.drop(w)
 		case err != nil:
 			return n, err
-		}
-		l.tidy.done(key, size)
-		if size > 0 {
+		case size > 0:
+			l.tidy.done(w, size)
 			n++
 		}
 	}
 	return n, damaged
 }
 
-// compact tells how large the window is then, 0 where it is not the one that was read any
-// more.
+// compact tells how large the window is then, 0 where something was added to it meanwhile.
+// It is redis.Nil where there is none.
 func (l *Ledger) compact(ctx context.Context, key string, m *window.Merger) (int64, error) {
 	value, err := l.client.Get(ctx, key).Bytes()
 	if err == redis.Nil {
-		return 0, nil
+		return 0, err
 	} else if err != nil {
 		return 0, fmt.Errorf("read %s in Redis: %w", key, err)
 	}

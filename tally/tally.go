@@ -69,6 +69,11 @@ type pending struct {
 	fold   *window.Fold
 	counts [numResults]int64
 	moved  int64
+	unsure map[routes.Name]routes.Name // templates that are in fold with window.Unsure before them
+}
+
+func newPending(f *window.Fold) pending {
+	return pending{fold: f, unsure: make(map[routes.Name]routes.Name)}
 }
 
 // part is a partition that is ours.
@@ -89,6 +94,8 @@ const (
 	// seenEntries are shared by the partitions: 30 MB.
 	seenEntries = 1 << 19
 	minSeen     = 1 << 12
+	// maxUnsure is how many different routes of what was not found are told apart at a time.
+	maxUnsure = 50
 	// ahead is how far a router's clock may be ahead of ours.
 	ahead = time.Minute
 )
@@ -97,7 +104,7 @@ const (
 func New(cfg Config) *Tally {
 	t := &Tally{
 		cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registerer),
-		pending: pending{fold: window.NewFold()}, spare: window.NewFold(),
+		pending: newPending(window.NewFold()), spare: window.NewFold(),
 		taken: make(chan struct{}), kick: make(chan struct{}, 1), routes: routes.NewTable(cfg.Rules),
 	}
 	t.state.set(nil)
@@ -236,11 +243,33 @@ func (t *Tally) add(p *part, record *consume.Record, now time.Time) {
 		return
 	}
 	t.counts[counted]++
-	route := t.routes.Route(r.Method, r.Path, int(max(r.Status, 0)))
+	status := int(min(max(r.Status, 0), 1000))
+	route := t.routes.Route(r.Method, r.Path, status).Name
+	if route == routes.Other {
+		route = t.unlisted(status)
+	}
 	t.fold.Add(&window.Request{
 		Second: second, App: r.App, Dyno: r.Dyno, Code: r.Code, Method: route.Method, Route: route.Template,
-		Status: int(min(max(r.Status, 0), 1000)), Bytes: r.Bytes, Service: r.Service, Connect: r.Connect,
+		Status: status, Bytes: r.Bytes, Service: r.Service, Connect: r.Connect,
 	})
+}
+
+// unlisted names the route of a record that has none here: Other with its method, or, of what was
+// not found, a route that is unsure, since it may be found by others. t.mu is held.
+func (t *Tally) unlisted(status int) routes.Name {
+	method, template, ok := t.routes.Unlisted(status)
+	if !ok {
+		return routes.Name{Method: method, Template: routes.Other.Template}
+	}
+	if name, known := t.unsure[routes.Name{Method: method, Template: string(template)}]; known {
+		return name
+	}
+	if len(t.unsure) >= maxUnsure {
+		return routes.Name{Method: method, Template: routes.Other.Template}
+	}
+	name := routes.Name{Method: method, Template: window.Unsure + string(template)}
+	t.unsure[routes.Name{Method: method, Template: string(template)}] = name
+	return name
 }
 
 func floor(n, by int64) int64 {
@@ -264,7 +293,7 @@ func (t *Tally) stop(ctx context.Context) {
 	defer t.mu.Unlock()
 	t.parts = nil
 	t.fold.Reset()
-	t.pending = pending{fold: t.fold}
+	t.pending = newPending(t.fold)
 }
 
 // flusher appends what is pending, as long as an assignment lasts.
@@ -354,7 +383,7 @@ func (t *Tally) take() (pending, []ledger.Advance) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	taken := t.pending
-	t.pending = pending{fold: t.spare}
+	t.pending = newPending(t.spare)
 	t.spare = nil
 	close(t.taken)
 	t.taken = make(chan struct{})

@@ -3,6 +3,7 @@ package window
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // Key is what requests of a window are told apart by. A Table by dyno has no method
@@ -40,7 +41,8 @@ func (c *Cell) reset() {
 // The bounds of a window's Table: of hostile requests, the rest is Other.
 const (
 	maxCells  = 8 << 10
-	maxRoutes = 1000 // of a method and a template each, Other's among them
+	maxRoutes = 1000 // of a method and a template each, Other's counted as one
+	maxUnsure = 100
 )
 
 // ids are a Key in numbers, of a names.
@@ -97,13 +99,12 @@ func (t *table) cell(k ids) *Cell {
 		return c
 	}
 	if len(t.cells) >= maxCells {
-		k.dyno, k.route, k.method = other(k.dyno), other(k.route), noName
-		k.code = other(k.code)
+		k.dyno, k.route, k.code = other(k.dyno), other(k.route), other(k.code)
 		if c := t.cells[k]; c != nil {
 			return c
 		}
 		if len(t.cells) >= maxCells+maxCells/8 {
-			k.app, k.status = other(k.app), k.status/100*100
+			k.app, k.method, k.status = other(k.app), other(k.method), k.status/100*100
 			if c := t.cells[k]; c != nil {
 				return c
 			}
@@ -142,18 +143,29 @@ func (t *table) merge(other *table) {
 	}
 }
 
+// Unsure in front of a route's name says that it may be none: a reader counts it for the route
+// of that name if there is one, and else for Other.
+const Unsure = "?"
+
 // boundRoutes makes Other of the routes with the fewest requests, so that no more
-// than maxRoutes are left.
+// than maxRoutes are left, and of those that are Unsure no more than maxUnsure.
 func (t *table) boundRoutes(n *names) {
 	type route struct{ method, route uint16 }
 	counts := make(map[route]int64)
+	unsure := 0
 	for k, c := range t.cells {
-		counts[route{k.method, k.route}] += c.Requests
+		if k.route == otherName {
+			continue
+		}
+		r := route{k.method, k.route}
+		if counts[r] == 0 && n.unsure(k.route) {
+			unsure++
+		}
+		counts[r] += c.Requests
 	}
-	if len(counts) <= maxRoutes {
+	if len(counts) < maxRoutes && unsure <= maxUnsure {
 		return
 	}
-	delete(counts, route{noName, otherName})
 	all := make([]route, 0, len(counts))
 	for r := range counts {
 		all = append(all, r)
@@ -161,15 +173,27 @@ func (t *table) boundRoutes(n *names) {
 	slices.SortFunc(all, func(a, b route) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(n.list[a.route], n.list[b.route]), cmp.Compare(n.list[a.method], n.list[b.method]))
 	})
-	lost := make(map[route]bool)
-	for _, r := range all[maxRoutes-1:] {
-		lost[r] = true
+	kept, unsure := make(map[route]bool), 0
+	for _, r := range all {
+		if n.unsure(r.route) {
+			if unsure == maxUnsure {
+				continue
+			}
+			unsure++
+		}
+		if kept[r] = true; len(kept) == maxRoutes-1 {
+			break
+		}
 	}
 	for k, c := range t.cells {
-		if lost[route{k.method, k.route}] {
+		if k.route != otherName && !kept[route{k.method, k.route}] {
 			delete(t.cells, k)
-			k.method, k.route = noName, otherName
+			k.route = otherName
 			t.cell(k).Merge(c)
+			c.reset()
+			*t.free = append(*t.free, c)
 		}
 	}
 }
+
+func (n *names) unsure(id uint16) bool { return strings.HasPrefix(n.list[id], Unsure) }
