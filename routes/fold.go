@@ -169,12 +169,8 @@ func (g *group) foldChildren(starred bool) {
 			stay = append(stay, c)
 		}
 	}
-	most := len(named)
-	if !starred {
-		if most <= maxChildren {
-			return
-		}
-		most-- // something must fold
+	if !starred && len(named) <= maxChildren {
+		return
 	}
 	slices.SortFunc(named, func(a, b weighed) int {
 		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.segment, b.segment))
@@ -183,7 +179,7 @@ func (g *group) foldChildren(starred bool) {
 	for i := range named {
 		weights[i] = float64(named[i].weight)
 	}
-	kept := frequent(weights, most, sure)
+	kept := frequent(weights, sure)
 	for _, c := range named[:kept] {
 		stay = append(stay, c.group)
 	}

@@ -105,6 +105,40 @@ func TestFoldShowsAtMostAThousandNames(t *testing.T) {
 	}
 }
 
+func TestFoldKeepsAtMost200ChildrenByNameWhereTheyAreEqual(t *testing.T) {
+	counts := map[Name]int{{"GET", "/shop/*"}: 1}
+	var names []string
+	for i := range 300 {
+		names = append(names, "/shop/"+word(uint64(i)))
+		counts[Name{"GET", names[i]}] = 100
+	}
+	slices.Sort(names)
+	got := shownOf(counts, nil)
+	// 100 of 300 do not stay, and the others are no more frequent than they.
+	if len(got) != 1 {
+		t.Errorf("%d names are shown", len(got))
+	}
+	for _, name := range names[:201] {
+		counts[Name{"GET", name}] = 100_000
+	}
+	if got = shownOf(counts, nil); len(got) != 201 || got[Name{"GET", names[199]}] == 0 || got[Name{"GET", names[200]}] != 0 {
+		t.Errorf("%d names are shown", len(got))
+	}
+}
+
+func TestFoldTakesEqualNamesByTheirOrder(t *testing.T) {
+	counts := make(map[Name]int)
+	for i := range 3000 {
+		counts[Name{"GET", fmt.Sprintf("/a%02d/b%04d", i/100, i)}] = 7
+	}
+	for range 3 {
+		got := shownOf(counts, nil)
+		if len(got) != MaxRoutes || got[Name{"GET", "/a09/b0998"}] != 7 || got[Name{"GET", "/a09/b0999"}] != 0 {
+			t.Errorf("%d names are shown", len(got))
+		}
+	}
+}
+
 func TestFoldDoesNotDependOnAnOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		counts := make(map[Name]int)

@@ -65,3 +65,25 @@ func TestTemplatesAreWhatAMaintainerWouldCallTheRoutes(t *testing.T) {
 		}
 	}
 }
+
+func TestTemplatesAreBounded(t *testing.T) {
+	letters := strings.Repeat("letters-", 8) // 64
+	for path, want := range map[string]string{
+		"/cart%3Bjsessionid=1/x":                        "/cart/x",
+		"/" + letters:                                   "/" + letters,
+		"/" + letters + "s":                             "/:id",
+		"/" + letters + "s.json":                        "/:id.json",
+		"/" + letters[:61] + "(7)/x":                    "/:id/x", // :id would make it longer
+		strings.Repeat("/"+letters, 4):                  strings.Repeat("/"+letters, 3) + "/*",
+		strings.Repeat("/a", 8):                         strings.Repeat("/a", 8),
+		strings.Repeat("/a", 9):                         strings.Repeat("/a", 7) + "/*",
+		strings.Repeat("/a", 4096):                      strings.Repeat("/a", 7) + "/*",
+		strings.Repeat("/%61%62%63", 17):                strings.Repeat("/abc", 7) + "/*",
+		"/" + strings.Repeat("%61", 2700):               "/:id",
+		strings.Repeat("/%61"+letters+letters[:50], 17): strings.Repeat("/:id", 7) + "/*",
+	} {
+		if got := string(AppendTemplate(nil, []byte(path))); got != want {
+			t.Errorf("%.80s is %s, should be %s", path, got, want)
+		}
+	}
+}

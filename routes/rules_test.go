@@ -13,7 +13,7 @@ func TestRules(t *testing.T) {
 /users/:name/orders/:order   # one order
 GET /users/:name -> /users/somebody
 `
-	rules, err := ParseRules(text + "/users/:name\r\n/assets/*\n/blog/:year/* -> /blog\n/blog/:a/:b\n/café/:x\n/\n/x//y/\n/x/*\n/*\n")
+	rules, err := ParseRules(text + "/users/:name\r\nPOST /m/:x\n/m/one\nGET /m/:y\n/assets/*\n/blog/:year/* -> /blog\n/blog/:a/:b\n/café/:x\n/\n/x//y/\n/x/*\n/*\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,6 +26,9 @@ GET /users/:name -> /users/somebody
 		"HEAD /users/jane":                   "/users/:name",
 		"POST /users/jane;v=1":               "/users/:name",
 		"GET /assets/a/b/c.css":              "/assets/*",
+		"GET /m/one":                         "/m/one",
+		"GET /m/two":                         "/m/:y",
+		"POST /m/one":                        "/m/:x",
 		"GET /assets":                        "/*",
 		"GET /blog/2024/my-post":             "/blog",
 		"GET /caf%C3%A9/1":                   "/café/:x",

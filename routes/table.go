@@ -234,16 +234,8 @@ func (t *Table) count(key []byte) int {
 			r.count /= 2
 		}
 		t.floor /= 2
-		t.root.halve()
 	}
 	return n
-}
-
-func (n *node) halve() {
-	n.distinct = min(1, 2*n.distinct)
-	for _, child := range n.children {
-		child.halve()
-	}
 }
 
 // rises counts a child of a folded node, and returns its count if it is so much more

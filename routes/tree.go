@@ -81,7 +81,7 @@ func (t *Table) fold(n *node) {
 	for i := range named {
 		weights[i] = named[i].weight
 	}
-	rest, total := named[frequent(weights, len(named)-1, muchMore):], 0.0
+	rest, total := named[frequent(weights, muchMore):], 0.0
 	for _, c := range rest {
 		total += c.weight
 	}
@@ -97,12 +97,12 @@ func (t *Table) fold(n *node) {
 // frequent is how many of the weights, the heaviest first, are so much more than the
 // rest that they stay themselves: as many as can be, each at least muchMore times the
 // mean of those that do not stay, and at least least.
-func frequent(weights []float64, most int, least float64) int {
+func frequent(weights []float64, least float64) int {
 	sums := make([]float64, len(weights)+1) // of those from i on
 	for i := len(weights) - 1; i >= 0; i-- {
 		sums[i] = sums[i+1] + weights[i]
 	}
-	for k := min(most, maxChildren); k > 0; k-- {
+	for k := min(len(weights), maxChildren); k > 0; k-- {
 		if weights[k-1] >= least && weights[k-1]*float64(len(weights)-k) >= muchMore*sums[k] {
 			return k
 		}
