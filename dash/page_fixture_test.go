@@ -3,6 +3,7 @@ package dash_test
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -37,6 +38,9 @@ type service struct {
 	late    int
 	silent  bool
 	empty   bool
+	redis   string
+	dynos   []string
+	mangle  func(status, codes map[string]int) // puts odd names among them
 }
 
 type answer struct {
@@ -89,16 +93,14 @@ type row struct {
 
 // A cell is what a route had in one second.
 type cell struct {
-	route       route
-	dyno        string
-	n, bytes    int
-	status      map[string]int
-	code        string
-	errors      int
-	service     float64
-	connect     float64
-	serviceTail float64
+	route                    route
+	dyno, code               string
+	n, bytes, errors         int
+	status                   [len(statuses)]int
+	service, connect, slowed float64
 }
+
+var statuses = [...]string{"200", "301", "404", "499", "500", "503"}
 
 func usualRoutes() []route {
 	var all []route
@@ -119,7 +121,7 @@ func usualRoutes() []route {
 func newService(t testing.TB) *service {
 	s := &service{
 		t: t, now: 1795262437, routes: usualRoutes(), more: map[int64]int{}, streams: map[chan event]filters{}, sent: map[int64]int{},
-		refuse: map[string]answer{}, records: 123456, lag: 12, late: 420,
+		refuse: map[string]answer{}, records: 123456, lag: 12, late: 420, redis: "ok", dynos: []string{"web.1", "web.2", "web.3", "web.4"},
 	}
 	pages, login, failed := dash.Static(), dash.LoginPage(false), dash.LoginPage(true)
 	mux := http.NewServeMux()
@@ -149,99 +151,116 @@ func (s *service) with(f func()) {
 	f()
 }
 
-// cells calls f for all that fits, of the seconds from to before to.
-func (s *service) cells(from, to int64, want filters, f func(cell)) {
+// cells calls f for all that fits, of the seconds from to before to: of every stride-th, which then counts as so many.
+func (s *service) cells(from, to, stride int64, want filters, f func(cell)) {
 	if s.empty {
 		return
 	}
-	stride := max(1, (to-from)/900) // long windows: every so many seconds, counted as many times
-	if to-from <= 3600 {
-		stride = 1
-	}
 	for second := from; second < to; second += stride {
 		for i, r := range s.routes {
-			k := int(second%86400) + i*13
-			c := cell{route: r, dyno: fmt.Sprintf("web.%d", 1+(k+i)%4), n: (60-i)*(2+k/60%5)/40 + k%2, status: map[string]int{}, service: float64(8 + i%7*6 + k%11), connect: float64(k % 3), serviceTail: float64(40 + i*3 + k%90)}
-			if i == 0 {
-				c.n += s.more[second]
-			}
-			odd := func(every int, status, code string, bad bool) {
-				if k*7919%every != 0 || c.code != "" || c.n == 0 {
-					return
-				}
-				if status != "" {
-					c.status[status]++
-				}
-				if bad {
-					c.code = code
-					c.errors++
-				}
-			}
-			odd(211, "503", "H12", true)
-			odd(307, "499", "H27", true)
-			odd(509, "503", "H18", true)
-			odd(601, "", "H13", true)
-			if c.code == "" {
-				odd(31, "404", "", false)
-				odd(17, "301", "", false)
-				if k*104729%401 == 0 && c.n > 2 {
-					c.status["500"]++
-					c.errors++
-				}
-			}
-			rest := c.n
-			for _, n := range c.status {
-				rest -= n
-			}
-			if c.code == "H13" {
-				rest--
-			}
-			if rest > 0 {
-				c.status["200"] += rest
-			} else if rest < 0 { // a second with fewer requests than oddities
-				clear(c.status)
-				c.code, c.errors = "", 0
-				c.status["200"] = c.n
-			}
-			if c.n == 0 {
+			if want.app != "" && r.app != want.app || want.route != "" && (r.path != want.route || want.method != "" && r.method != want.method) {
 				continue
 			}
-			if want.app != "" && r.app != want.app || want.dyno != "" && c.dyno != want.dyno || want.route != "" && (r.path != want.route || want.method != "" && r.method != want.method) {
+			c := s.cell(second, i)
+			if c.n == 0 || want.dyno != "" && c.dyno != want.dyno || want.status != "" && !c.keep(want.status) {
 				continue
 			}
-			if want.status != "" && !c.keep(want.status) {
-				continue
-			}
-			c.bytes = c.n * (700 + i*40 + k%50)
-			if stride > 1 {
-				c.n, c.bytes, c.errors = c.n*int(stride), c.bytes*int(stride), c.errors*int(stride)
-				for status := range c.status {
-					c.status[status] *= int(stride)
-				}
-			}
+			c.bytes = c.n * (700 + i*40)
+			c.times(int(stride))
 			f(c)
 		}
 	}
 }
 
+func (s *service) cell(second int64, i int) cell {
+	roll := draws(uint64(second)*1009 + uint64(i))
+	c := cell{route: s.routes[i], dyno: s.dynos[roll(len(s.dynos))], n: roll(2 + (60-i)*(4+int(second)/40%5)/60)}
+	c.service, c.connect, c.slowed = float64(6+i%7*6+roll(9)), float64(roll(3)), float64(40+i*3+roll(60))
+	often := 1
+	if second%700 > 480 && second%700 < 540 { // now and then an app is slow
+		often = 12
+		c.slowed += float64(900 + roll(400))
+	}
+	if i == 0 {
+		c.n += s.more[second]
+	}
+	ok := c.n
+	count := func(status, code string) {
+		if ok--; status != "" {
+			c.status[slices.Index(statuses[:], status)]++
+		}
+		if c.code = code; code != "" || status >= "500" {
+			c.errors++
+		}
+	}
+	switch one := roll(9000); {
+	case ok == 0:
+	case one < 3*often:
+		count("503", "H12")
+	case one < 5*often:
+		count("499", "H27")
+	case one < 6*often:
+		count("503", "H18")
+	case one < 7*often:
+		count("", "H13") // the router logged no status
+	case one < 20*often:
+		count("500", "")
+	case one < 700:
+		count("404", "")
+	case one < 2200:
+		count("301", "")
+	}
+	c.status[0] = ok
+	return c
+}
+
+// times makes a cell count as k of its kind.
+func (c *cell) times(k int) {
+	c.n, c.bytes, c.errors = c.n*k, c.bytes*k, c.errors*k
+	for i := range c.status {
+		c.status[i] *= k
+	}
+}
+
+// add counts the cell's statuses and its code, of which it has one at most.
+func (s *service) add(c cell, status, codes map[string]int) {
+	for i, n := range c.status {
+		if n > 0 {
+			status[statuses[i]] += n
+		}
+	}
+	if c.code != "" {
+		codes[c.code]++
+	}
+	if s.mangle != nil {
+		s.mangle(status, codes)
+	}
+}
+
+// draws gives numbers from 0 to below n that follow from the seed alone.
+func draws(seed uint64) func(n int) int {
+	random := rand.New(rand.NewPCG(seed, 7))
+	return random.IntN
+}
+
 // keep leaves of a cell what has one status or is of its class, and tells whether that is anything.
-func (c *cell) keep(status string) bool {
-	n, bad := 0, 0
-	for s, k := range c.status {
-		if s != status && status != s[:1]+"xx" {
-			delete(c.status, s)
+func (c *cell) keep(want string) bool {
+	coded := c.code != ""
+	c.n, c.errors = 0, 0
+	for i, n := range c.status {
+		if statuses[i] != want && want != statuses[i][:1]+"xx" {
+			c.status[i] = 0
 			continue
 		}
-		n += k
-		if s >= "500" || s == "499" && c.code != "" {
-			bad += k
+		c.n += n
+		if statuses[i] >= "500" || coded && statuses[i] == "499" {
+			c.errors += n
 		}
 	}
-	if bad == 0 {
+	if c.errors == 0 {
 		c.code = ""
 	}
-	c.n, c.errors = n, bad
-	return n > 0
+	return c.n > 0
 }
 
 // cellTimes makes times that follow from what was counted; nulls when nothing was.
@@ -254,7 +273,7 @@ func (ct *cellTimes) add(c cell) {
 	ct.n += c.n
 	ct.service += c.service * float64(c.n)
 	ct.connect += c.connect * float64(c.n)
-	ct.worst = max(ct.worst, c.serviceTail)
+	ct.worst = max(ct.worst, c.slowed)
 }
 
 func (ct cellTimes) times() (service, connect times) {
@@ -269,15 +288,14 @@ func (ct cellTimes) times() (service, connect times) {
 func (s *service) point(start, step int64, want filters) point {
 	p := point{Start: time.Unix(start, 0).UTC(), Status: map[string]int{}, Codes: map[string]int{}}
 	var ct cellTimes
-	s.cells(start, min(start+step, s.now+1), want, func(c cell) {
+	stride := int64(1)
+	if step > 30 {
+		stride = step / 10
+	}
+	s.cells(start, min(start+step, s.now+1), stride, want, func(c cell) {
 		p.Requests += c.n
 		p.Bytes += c.bytes
-		for status, n := range c.status {
-			p.Status[status] += n
-		}
-		if c.code != "" {
-			p.Codes[c.code]++
-		}
+		s.add(c, p.Status, p.Codes)
 		ct.add(c)
 	})
 	p.Service, p.Connect = ct.times()
@@ -296,7 +314,7 @@ func (s *service) series(step, last int64, want filters) []point {
 
 func (s *service) rows(last int64, want filters, key func(cell) (row, string)) []row {
 	sums := map[string]*row{}
-	s.cells(s.now-last+1, s.now+1, want, func(c cell) {
+	s.cells(s.now-last+1, s.now+1, max(1, last/3600), want, func(c cell) {
 		r, k := key(c)
 		if sums[k] == nil {
 			r.Status, r.Codes = map[string]int{}, map[string]int{}
@@ -306,12 +324,7 @@ func (s *service) rows(last int64, want filters, key func(cell) (row, string)) [
 		sum.Requests += c.n
 		sum.Errors += c.errors
 		sum.Bytes += c.bytes
-		for status, n := range c.status {
-			sum.Status[status] += n
-		}
-		if c.code != "" {
-			sum.Codes[c.code]++
-		}
+		s.add(c, sum.Status, sum.Codes)
 		sum.sum.add(c)
 	})
 	all := []row{}
@@ -436,7 +449,7 @@ func (s *service) pointEvent(second int64, want filters) event {
 }
 
 func (s *service) statusEvent() event {
-	return event{name: "status", data: map[string]any{"now": time.Unix(s.now, 4e8).UTC(), "lag": s.lag, "records": s.records, "skipped": 0, "late_ms": s.late, "redis": "ok"}}
+	return event{name: "status", data: map[string]any{"now": time.Unix(s.now, 4e8).UTC(), "lag": s.lag, "records": s.records, "skipped": 0, "late_ms": s.late, "redis": s.redis}}
 }
 
 func (s *service) stream(w http.ResponseWriter, r *http.Request, want filters) {
@@ -535,12 +548,15 @@ func (s *service) correct(second int64, n int) {
 
 // cut ends all streams.
 func (s *service) cut() {
-	s.with(func() {
-		for stream := range s.streams {
-			close(stream)
-			delete(s.streams, stream)
-		}
-	})
+	s.with(s.cutNow)
+}
+
+// cutNow is cut for a caller that holds the lock.
+func (s *service) cutNow() {
+	for stream := range s.streams {
+		close(stream)
+		delete(s.streams, stream)
+	}
 }
 
 func (s *service) listeners() (n int) {
