@@ -289,8 +289,8 @@ func (s *service) point(start, step int64, want filters) point {
 	p := point{Start: time.Unix(start, 0).UTC(), Status: map[string]int{}, Codes: map[string]int{}}
 	var ct cellTimes
 	stride := int64(1)
-	if step > 30 {
-		stride = step / 10
+	if step > 10 {
+		stride = step / 3
 	}
 	s.cells(start, min(start+step, s.now+1), stride, want, func(c cell) {
 		p.Requests += c.n
@@ -314,7 +314,7 @@ func (s *service) series(step, last int64, want filters) []point {
 
 func (s *service) rows(last int64, want filters, key func(cell) (row, string)) []row {
 	sums := map[string]*row{}
-	s.cells(s.now-last+1, s.now+1, max(1, last/3600), want, func(c cell) {
+	s.cells(s.now-last+1, s.now+1, 1+last/3601, want, func(c cell) {
 		r, k := key(c)
 		if sums[k] == nil {
 			r.Status, r.Codes = map[string]int{}, map[string]int{}

@@ -1,5 +1,5 @@
 // The page: what the address says is asked of the API and shown; what is clicked or typed goes into the address.
-import {Chart, SPECS, barOf, spark} from './charts.js';
+import {Chart, SPECS, Spark, barOf} from './charts.js';
 import {CODES, describe} from './codes.js';
 import {Feed} from './feed.js';
 import {Poll, get} from './fetch.js';
@@ -18,11 +18,11 @@ let state = S.read(restored());
 let paused = false, link = 'connecting', trouble = '';
 let live = new Points(1000, HOUR / 1000); // a second each
 let long = null; // of the longer windows
-let longFull = 0, longAt = 0, lastPoint = 0, turn = 0, dirty = false;
+let longFull = 0, longAt = 0, lastPoint = 0, turn = 0;
 let view = null; // what is drawn
 let status = null, lags = [];
 let recent = null, minute = null; // of the big figures
-const sparks = {}, tables = {}, rows = {routes: null, dynos: null, apps: null, methods: null};
+const tables = {}, rows = {routes: null, dynos: null, apps: null, methods: null};
 
 // Who comes from the form gets back the address he had.
 function restored() {
@@ -129,21 +129,34 @@ function loaded() {
 
 // ---- drawing
 
+// What is new is drawn a chart a frame: together they would take longer than a frame may.
+let due = false, asked = false, queue = [];
+
 function redraw() {
-	if (dirty) return;
-	dirty = true;
+	due = true;
+	schedule();
+}
+
+function schedule() {
+	if (asked) return;
+	asked = true;
 	requestAnimationFrame(() => {
-		dirty = false;
-		if (!idle()) draw();
+		asked = false;
+		if (idle()) return;
+		if (queue.length) queue.shift()();
+		else if (due) begin();
+		if (queue.length || due) schedule();
 	});
 }
 
-function draw() {
+// begin takes what there is now, shows its figures, and queues its charts.
+function begin() {
+	due = false;
 	const w = S.windowOf(state), points = isLong() ? long : live;
 	if (points?.length) {
 		view = points.view(w.ms);
 		view.x = view.start.map(t => t / 1000);
-		for (const name in charts) charts[name].draw(view, w.ms);
+		queue = Object.values(charts).map(c => () => c.draw(view, w.ms));
 		set($('codes-step'), `by H-code, each ${f.span(Math.max(view.step, barOf(w.ms)))}`);
 	}
 	figures();
@@ -180,17 +193,12 @@ function figures() {
 		figure('kpi-lag', [f.short(status.lag), status.lag === 1 ? 'record' : 'records'], status.lag,
 			away ? `Redis ${away}` : status.late_ms == null ? '' : `shown ${f.ms(status.late_ms)} late`, away ? 'Redis away' : status.late_ms > 15e3 ? 'behind' : '');
 	}
-	const seconds = live.view(NOW), line = (id, values, color) => sparks[id] = [values, color];
+	const seconds = live.view(NOW);
 	const fives = values => Array.from({length: Math.floor(values.length / 5)}, (_, i) => values.slice(i * 5, i * 5 + 5).reduce((sum, v) => sum + (v ?? 0), 0));
-	line('kpi-requests', fives(seconds.requests), '--accent');
-	line('kpi-errors', fives(seconds['5xx']), '--s-5xx');
-	line('kpi-p95', recent?.slice(0, -1).map(p => p.service_ms?.p95 ?? null) ?? [], '--t-p95');
-	line('kpi-lag', [...lags], '--muted');
-	drawSparks();
-}
-
-function drawSparks() {
-	for (const id in sparks) spark($(id).querySelector('canvas'), ...sparks[id]);
+	sparks.requests.draw(fives(seconds.requests));
+	sparks.errors.draw(fives(seconds['5xx']));
+	sparks.p95.draw(recent?.slice(0, -1).map(p => p.service_ms?.p95 ?? null) ?? []);
+	sparks.lag.draw([...lags]);
 }
 
 function showState() {
@@ -406,6 +414,7 @@ function button(text, act, cls) {
 
 function setPaused(on) {
 	if (paused === on) return;
+	while (queue.length) queue.shift()(); // a picture of one moment
 	paused = on;
 	$('pause').setAttribute('aria-pressed', on);
 	set($('pause').querySelector('span'), on ? 'Resume' : 'Pause');
@@ -442,8 +451,7 @@ function showTheme() {
 }
 
 function repaint() {
-	for (const name in charts) charts[name].rebuild();
-	drawSparks();
+	for (const drawn of [charts, sparks]) for (const name in drawn) drawn[name].rebuild();
 }
 
 // shown is all that the page shows, as it shows it: for a file, and for whoever looks from the console.
@@ -561,7 +569,8 @@ $('windows').append(...S.WINDOWS.map((w, i) => {
 }));
 const small = $('chart-codes').querySelector('small');
 small.id = 'codes-step';
-const charts = {};
+const charts = {}, sparks = {};
+for (const [name, color] of [['requests', '--accent'], ['errors', '--s-5xx'], ['p95', '--t-p95'], ['lag', '--muted']]) sparks[name] = new Spark($(`kpi-${name}`).querySelector('canvas'), color);
 for (const name in SPECS) charts[name] = new Chart($(`chart-${name}`), SPECS[name], {filter: change => go(S.filtered(state, change)), log: () => state.scale === 'log'});
 
 $('pause').addEventListener('click', () => setPaused(!paused));

@@ -79,7 +79,12 @@ function slotsOf(before, codes) {
 }
 
 export class Chart {
+	// One cursor for all charts: the leader has the pointer or the keyboard, the others follow to its very moment. (uPlot's
+	// own way syncs pixels, and a pixel of an hour holds several points.)
+	static #all = [];
+	static #leader = null;
 	#u;
+	#moment = null;
 	#view = null;
 	#data = [];
 	#ms = 60e3;
@@ -99,12 +104,15 @@ export class Chart {
 		for (const [name, value] of [['role', 'slider'], ['aria-label', `${title.textContent}: a chart; arrow keys step through its points`],
 			['aria-valuetext', 'nothing chosen'], ['aria-valuenow', 0]]) this.plot.setAttribute(name, value);
 		this.plot.addEventListener('keydown', e => this.#key(e));
-		this.plot.addEventListener('blur', () => this.#u.setCursor({left: -10, top: -10}, true, true));
+		this.plot.addEventListener('blur', () => this.#leave());
+		this.plot.addEventListener('pointerenter', () => Chart.#leader = this, true);
+		this.plot.addEventListener('pointerleave', e => e.pointerType === 'touch' || this.#leave()); // a finger that goes leaves the values to read
 		figure.querySelector('figcaption').append(this.at, this.legend);
 		figure.append(this.plot);
 		if (spec.total) this.total = this.#item({label: 'all'}, filter);
 		this.items = spec.series.map(s => this.#item(s, filter));
 		this.rebuild();
+		Chart.#all.push(this);
 		new ResizeObserver(() => this.#u.setSize(this.#size())).observe(this.plot);
 	}
 
@@ -155,7 +163,7 @@ export class Chart {
 			...this.#size(),
 			padding: [rem * 0.5, rem * 1.1, 0, 0],
 			legend: {show: false},
-			cursor: {sync: {key: 'drain'}, drag: {x: false, y: false, setScale: false}, y: false, points: {show: !this.spec.stack, size: 7}},
+			cursor: {drag: {x: false, y: false, setScale: false}, y: false, points: {show: !this.spec.stack, size: 7}},
 			scales: {x: {time: true, range: (u, min, max) => [min, max]}, y: {range: (u, min, max) => [0, ceiling(max)], ...(log ? {distr: 4, asinh: 1} : {})}},
 			bands: this.spec.times ? [{series: [2, 1], fill: mix(css('--t-p95'), card, 0.13)}] : [],
 			series: [{}, ...stacked, ...series.filter((_, i) => !this.spec.stack || this.spec.series[i].dots)],
@@ -163,7 +171,7 @@ export class Chart {
 				{...axis, size: rem * 1.6, space: rem * 5, values: (u, splits, i, space, incr) => f.ticks(splits, incr)},
 				{...axis, size: rem * 3.4, space: rem * (log ? 1.3 : 2), values: (u, splits) => splits.map(v => v == null ? '' : this.spec.axis(v)), ...(log ? {filter: decades} : {})},
 			],
-			hooks: {setCursor: [() => this.#read()]},
+			hooks: {setCursor: [() => this.#lead()]},
 		}, this.#data, this.plot);
 		if (this.#view) this.draw(this.#view, this.#ms);
 	}
@@ -236,11 +244,40 @@ export class Chart {
 		return sums;
 	}
 
+	#leave() {
+		if (Chart.#leader !== this) return;
+		this.#u.setCursor({left: -10, top: -10}, true, false);
+		Chart.#leader = null;
+	}
+
+	// #lead takes the others to the moment under the cursor, if it is this chart's turn.
+	#lead() {
+		if (Chart.#leader !== this) return;
+		const t = this.start?.[this.#u.cursor.idx] ?? null;
+		for (const chart of Chart.#all) chart.#follow(t);
+	}
+
+	#follow(t) {
+		this.#moment = t;
+		if (Chart.#leader !== this) {
+			const i = this.#index();
+			this.#u.setCursor(i == null ? {left: -10, top: -10} : {left: this.#u.valToPos(this.x[i], 'x'), top: 1}, false, false);
+		}
+		this.#read();
+	}
+
+	// #index is the point that holds the moment, or null.
+	#index() {
+		if (this.#moment == null || !this.start?.length) return null;
+		const i = Math.floor((this.#moment - this.start[0]) / this.step);
+		return i >= 0 && i < this.start.length ? i : null;
+	}
+
 	// #read writes the values under the cursor into the legend, else the newest; of bars, the sums of the window.
 	#read() {
 		const view = this.#view;
 		if (!view) return;
-		const idx = this.#u.cursor.idx, i = idx ?? this.start.length - 1, t = this.start[i];
+		const idx = this.#index(), i = idx ?? this.start.length - 1, t = this.start[i];
 		write(this.at, t == null || idx == null ? '' : f.moment(t, this.step));
 		this.at.title = t == null ? '' : f.utc(t);
 		this.legend.dataset.start = t ?? '';
@@ -254,12 +291,14 @@ export class Chart {
 	}
 
 	#key(e) {
-		const n = this.start?.length ?? 0, step = e.shiftKey ? 10 : 1, now = this.#u.cursor.idx ?? n;
+		const n = this.start?.length ?? 0, step = e.shiftKey ? 10 : 1, now = this.#index() ?? n;
 		const to = {ArrowLeft: now - step, ArrowRight: now + step, Home: 0, End: n - 1}[e.key];
 		if (to === undefined || !n || e.ctrlKey || e.metaKey || e.altKey) return;
 		e.preventDefault();
 		const i = Math.min(n - 1, Math.max(0, to)), {plot} = this;
-		this.#u.setCursor({left: this.#u.valToPos(this.x[i], 'x'), top: 1}, true, true);
+		Chart.#leader = this;
+		this.#u.setCursor({left: this.#u.valToPos(this.x[i], 'x'), top: 1}, false, false);
+		for (const chart of Chart.#all) chart.#follow(this.start[i]); // not where the pixel leads: the next point may share it
 		plot.setAttribute('aria-valuemax', n - 1);
 		plot.setAttribute('aria-valuenow', i);
 		plot.setAttribute('aria-valuetext', [f.moment(this.start[i], this.step),
@@ -274,28 +313,48 @@ function write(el, text) {
 	if (el.textContent !== text) el.textContent = text;
 }
 
-// spark draws the small line under a big figure. Values may be null.
-export function spark(canvas, values, color) {
-	const w = Math.round(canvas.clientWidth * devicePixelRatio), h = Math.round(canvas.clientHeight * devicePixelRatio);
-	if (canvas.width !== w || canvas.height !== h) canvas.width = w, canvas.height = h;
-	const c = canvas.getContext('2d'), max = values.reduce((m, v) => Math.max(m, v ?? 0), 0) * 1.1 || 1, pen = 1.5 * devicePixelRatio;
-	c.clearRect(0, 0, w, h);
-	if (values.length < 2) return;
-	const x = i => i * w / (values.length - 1), y = v => h - pen - v / max * (h - 2 * pen);
-	c.strokeStyle = c.fillStyle = css(color);
-	c.lineWidth = pen;
-	c.lineJoin = 'round';
-	for (let i = 0; i < values.length;) {
-		if (values[i] == null) { i++; continue; }
-		const from = i;
-		c.beginPath();
-		for (; i < values.length && values[i] != null; i++) c.lineTo(x(i), y(values[i]));
-		if (i - from === 1) c.lineTo(x(from) + pen, y(values[from]));
-		c.globalAlpha = 1;
-		c.stroke();
-		c.lineTo(x(i - 1), h);
-		c.lineTo(x(from), h);
-		c.globalAlpha = 0.12;
-		c.fill();
+// A Spark is the small line under a big figure. What asking for its size and colour costs is paid when they change.
+export class Spark {
+	#values = [];
+
+	constructor(canvas, color) {
+		Object.assign(this, {canvas, color});
+		this.rebuild();
+		new ResizeObserver(([{contentRect: {width, height}}]) => {
+			canvas.width = Math.round(width * devicePixelRatio);
+			canvas.height = Math.round(height * devicePixelRatio);
+			this.draw(this.#values);
+		}).observe(canvas);
+	}
+
+	rebuild() {
+		this.ink = css(this.color);
+		this.draw(this.#values);
+	}
+
+	// draw takes values that may be null.
+	draw(values) {
+		this.#values = values;
+		const {width: w, height: h} = this.canvas, c = this.canvas.getContext('2d'), pen = 1.5 * devicePixelRatio;
+		c.clearRect(0, 0, w, h);
+		if (values.length < 2) return;
+		const max = values.reduce((m, v) => Math.max(m, v ?? 0), 0) * 1.1 || 1;
+		const x = i => i * w / (values.length - 1), y = v => h - pen - v / max * (h - 2 * pen);
+		c.strokeStyle = c.fillStyle = this.ink;
+		c.lineWidth = pen;
+		c.lineJoin = 'round';
+		for (let i = 0; i < values.length;) {
+			if (values[i] == null) { i++; continue; }
+			const from = i;
+			c.beginPath();
+			for (; i < values.length && values[i] != null; i++) c.lineTo(x(i), y(values[i]));
+			if (i - from === 1) c.lineTo(x(from) + pen, y(values[from]));
+			c.globalAlpha = 1;
+			c.stroke();
+			c.lineTo(x(i - 1), h);
+			c.lineTo(x(from), h);
+			c.globalAlpha = 0.12;
+			c.fill();
+		}
 	}
 }
