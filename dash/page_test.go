@@ -173,7 +173,7 @@ func showsNumbers(t *testing.T, open opener) {
 	tens, lastTen, lastMinute := []point{}, 0, 0
 	s.with(func() {
 		routes, dynos, apps, minute = s.routeRows(900, filters{}, "requests"), s.dynoRows(900, filters{}), s.appRows(900, filters{}), s.appRows(60, filters{})
-		methods = s.rows(900, filters{}, func(c cell) (row, string) { return row{Method: &c.route.method}, c.route.method })
+		methods = s.methodRows(900, filters{})
 		tens = s.series(10, 300, filters{})
 		for i := range int64(60) {
 			n := s.point(s.now-1-i, 1, filters{}).Requests
