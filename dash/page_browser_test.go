@@ -200,7 +200,7 @@ func (p *tab) wait(what string, condition func() bool) {
 	p.t.Helper()
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			p.t.Fatalf("not in time: %s\nthe page: %s", what, get[string](p, `document.body.innerText.slice(0, 1500)`))
+			p.t.Fatalf("not in time: %s\nthe page: %s", what, get[string](p, `JSON.stringify([document.hidden, document.querySelector('#state').innerText, drain.shown().points.at(-1)]) + document.querySelector('main').innerText.slice(0, 700)`))
 		}
 	}
 }
@@ -209,7 +209,7 @@ func (p *tab) wait(what string, condition func() bool) {
 func (p *tab) ready() *tab {
 	p.t.Helper()
 	p.until(`document.querySelector('#state')?.dataset.state === 'live' && drain.shown().points.length && drain.shown().routes && drain.shown().dynos && drain.shown().apps
-		&& drain.shown().methods && document.querySelector('#kpi-errors b').dataset.value && document.querySelector('#kpi-p95 b').dataset.value && document.querySelector('#kpi-lag b').dataset.value && !('loading' in document.body.dataset)`)
+		&& drain.shown().methods && document.querySelector('#kpi-errors .under').textContent && document.querySelector('#kpi-p95 .under').textContent && document.querySelector('#kpi-lag b').dataset.value && !('loading' in document.body.dataset)`)
 	return p
 }
 

@@ -1,6 +1,7 @@
 package dash_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -37,6 +38,9 @@ type service struct {
 	late    int
 	silent  bool
 	empty   bool
+	redis   string
+	dynos   []string
+	mangle  func(status, codes map[string]int) // puts odd names among them
 }
 
 type answer struct {
@@ -84,21 +88,22 @@ type row struct {
 	Bytes    int            `json:"bytes"`
 	Service  times          `json:"service_ms"`
 	Connect  *times         `json:"connect_ms,omitempty"`
-	sum      cellTimes
+	sum      cell
 }
 
-// A cell is what a route had in one second.
+// A cell is what a route had in one second, or a sum of such.
 type cell struct {
-	route       route
-	dyno        string
-	n, bytes    int
-	status      map[string]int
-	code        string
-	errors      int
-	service     float64
-	connect     float64
-	serviceTail float64
+	dyno                     int
+	n, bytes, errors         int
+	status                   [len(statuses)]int
+	codes                    [len(codes)]int
+	service, connect, slowed float64 // the first two are sums over the requests
 }
+
+var (
+	statuses = [...]string{"200", "301", "404", "499", "500", "503"}
+	codes    = [...]string{"H12", "H13", "H18", "H27"}
+)
 
 func usualRoutes() []route {
 	var all []route
@@ -119,7 +124,7 @@ func usualRoutes() []route {
 func newService(t testing.TB) *service {
 	s := &service{
 		t: t, now: 1795262437, routes: usualRoutes(), more: map[int64]int{}, streams: map[chan event]filters{}, sent: map[int64]int{},
-		refuse: map[string]answer{}, records: 123456, lag: 12, late: 420,
+		refuse: map[string]answer{}, records: 123456, lag: 12, late: 420, redis: "ok", dynos: []string{"web.1", "web.2", "web.3", "web.4"},
 	}
 	pages, login, failed := dash.Static(), dash.LoginPage(false), dash.LoginPage(true)
 	mux := http.NewServeMux()
@@ -149,138 +154,154 @@ func (s *service) with(f func()) {
 	f()
 }
 
-// cells calls f for all that fits, of the seconds from to before to.
-func (s *service) cells(from, to int64, want filters, f func(cell)) {
+// cells adds what fits to the sum that into names, of the seconds from to before to: of every stride-th, which then
+// counts as so many.
+func (s *service) cells(from, to, stride int64, want filters, into func(route, dyno int) *cell) {
 	if s.empty {
 		return
 	}
-	stride := max(1, (to-from)/900) // long windows: every so many seconds, counted as many times
-	if to-from <= 3600 {
-		stride = 1
-	}
-	for second := from; second < to; second += stride {
-		for i, r := range s.routes {
-			k := int(second%86400) + i*13
-			c := cell{route: r, dyno: fmt.Sprintf("web.%d", 1+(k+i)%4), n: (60-i)*(2+k/60%5)/40 + k%2, status: map[string]int{}, service: float64(8 + i%7*6 + k%11), connect: float64(k % 3), serviceTail: float64(40 + i*3 + k%90)}
-			if i == 0 {
-				c.n += s.more[second]
-			}
-			odd := func(every int, status, code string, bad bool) {
-				if k*7919%every != 0 || c.code != "" || c.n == 0 {
-					return
-				}
-				if status != "" {
-					c.status[status]++
-				}
-				if bad {
-					c.code = code
-					c.errors++
-				}
-			}
-			odd(211, "503", "H12", true)
-			odd(307, "499", "H27", true)
-			odd(509, "503", "H18", true)
-			odd(601, "", "H13", true)
-			if c.code == "" {
-				odd(31, "404", "", false)
-				odd(17, "301", "", false)
-				if k*104729%401 == 0 && c.n > 2 {
-					c.status["500"]++
-					c.errors++
-				}
-			}
-			rest := c.n
-			for _, n := range c.status {
-				rest -= n
-			}
-			if c.code == "H13" {
-				rest--
-			}
-			if rest > 0 {
-				c.status["200"] += rest
-			} else if rest < 0 { // a second with fewer requests than oddities
-				clear(c.status)
-				c.code, c.errors = "", 0
-				c.status["200"] = c.n
-			}
-			if c.n == 0 {
-				continue
-			}
-			if want.app != "" && r.app != want.app || want.dyno != "" && c.dyno != want.dyno || want.route != "" && (r.path != want.route || want.method != "" && r.method != want.method) {
-				continue
-			}
-			if want.status != "" && !c.keep(want.status) {
-				continue
-			}
-			c.bytes = c.n * (700 + i*40 + k%50)
-			if stride > 1 {
-				c.n, c.bytes, c.errors = c.n*int(stride), c.bytes*int(stride), c.errors*int(stride)
-				for status := range c.status {
-					c.status[status] *= int(stride)
-				}
-			}
-			f(c)
-		}
-	}
-}
-
-// keep leaves of a cell what has one status or is of its class, and tells whether that is anything.
-func (c *cell) keep(status string) bool {
-	n, bad := 0, 0
-	for s, k := range c.status {
-		if s != status && status != s[:1]+"xx" {
-			delete(c.status, s)
+	for i, r := range s.routes {
+		if want.app != "" && r.app != want.app || want.route != "" && (r.path != want.route || want.method != "" && r.method != want.method) {
 			continue
 		}
-		n += k
-		if s >= "500" || s == "499" && c.code != "" {
-			bad += k
+		for second := from; second < to; second += stride {
+			c := s.cell(second, i)
+			if c.n == 0 || want.dyno != "" && s.dynos[c.dyno] != want.dyno || want.status != "" && !c.keep(want.status) {
+				continue
+			}
+			c.bytes = c.n * (700 + i*40)
+			into(i, c.dyno).add(c, int(stride))
 		}
 	}
-	if bad == 0 {
-		c.code = ""
+}
+
+// cell is what a route has in a second: it follows from the two.
+func (s *service) cell(second int64, i int) cell {
+	seed := uint64(second)*1009 + uint64(i)
+	roll := func(n int) int { // splitmix64
+		seed += 0x9e3779b97f4a7c15
+		z := (seed ^ seed>>30) * 0xbf58476d1ce4e5b9
+		z = (z ^ z>>27) * 0x94d049bb133111eb
+		return int((z ^ z>>31) >> 33 % uint64(n))
 	}
-	c.n, c.errors = n, bad
-	return n > 0
+	c := cell{dyno: roll(len(s.dynos)), n: roll(2 + (60-i)*(4+int(second)/40%5)/60)}
+	c.service, c.connect, c.slowed = float64(6+i%7*6+roll(9)), float64(roll(3)), float64(40+i*3+roll(60))
+	often := 1
+	if second%700 > 480 && second%700 < 540 { // now and then an app is slow
+		often = 12
+		c.slowed += float64(900 + roll(400))
+	}
+	if i == 0 {
+		c.n += s.more[second]
+	}
+	c.service, c.connect = c.service*float64(c.n), c.connect*float64(c.n)
+	c.status[0] = c.n
+	odd := func(status, code int, bad bool) {
+		c.status[0]--
+		if status >= 0 {
+			c.status[status]++
+		}
+		if code >= 0 {
+			c.codes[code]++
+		}
+		if bad {
+			c.errors++
+		}
+	}
+	switch one := roll(9000); {
+	case c.n == 0:
+	case one < 3*often:
+		odd(5, 0, true)
+	case one < 5*often:
+		odd(3, 3, true)
+	case one < 6*often:
+		odd(5, 2, true)
+	case one < 7*often:
+		odd(-1, 1, true) // the router logged no status
+	case one < 20*often:
+		odd(4, -1, true)
+	case one < 700:
+		odd(2, -1, false)
+	case one < 2200:
+		odd(1, -1, false)
+	}
+	return c
 }
 
-// cellTimes makes times that follow from what was counted; nulls when nothing was.
-type cellTimes struct {
-	n                       int
-	service, connect, worst float64
+// add adds another cell, k times.
+func (c *cell) add(o cell, k int) {
+	c.n, c.bytes, c.errors = c.n+k*o.n, c.bytes+k*o.bytes, c.errors+k*o.errors
+	for i, n := range o.status {
+		c.status[i] += k * n
+	}
+	for i, n := range o.codes {
+		c.codes[i] += k * n
+	}
+	c.service, c.connect, c.slowed = c.service+float64(k)*o.service, c.connect+float64(k)*o.connect, max(c.slowed, o.slowed)
 }
 
-func (ct *cellTimes) add(c cell) {
-	ct.n += c.n
-	ct.service += c.service * float64(c.n)
-	ct.connect += c.connect * float64(c.n)
-	ct.worst = max(ct.worst, c.serviceTail)
+// keep leaves of a cell of one second what has one status or is of its class, and tells whether that is anything.
+func (c *cell) keep(want string) bool {
+	share, coded := float64(c.n), c.codes != [len(codes)]int{}
+	c.n, c.errors = 0, 0
+	for i, n := range c.status {
+		if statuses[i] != want && want != statuses[i][:1]+"xx" {
+			c.status[i] = 0
+			continue
+		}
+		c.n += n
+		if statuses[i] >= "500" || coded && statuses[i] == "499" {
+			c.errors += n
+		}
+	}
+	if c.errors == 0 {
+		c.codes = [len(codes)]int{}
+	}
+	share = float64(c.n) / share
+	c.service, c.connect = c.service*share, c.connect*share
+	return c.n > 0
 }
 
-func (ct cellTimes) times() (service, connect times) {
-	if ct.n == 0 {
+// counts gives the cell's statuses and codes their names.
+func (s *service) counts(c cell) (status, coded map[string]int) {
+	status, coded = map[string]int{}, map[string]int{}
+	for i, n := range c.status {
+		if n > 0 {
+			status[statuses[i]] = n
+		}
+	}
+	for i, n := range c.codes {
+		if n > 0 {
+			coded[codes[i]] = n
+		}
+	}
+	if s.mangle != nil && c.n > 0 {
+		s.mangle(status, coded)
+	}
+	return status, coded
+}
+
+// times are made up from what was counted; nulls when nothing was.
+func (c cell) times() (service, connect times) {
+	if c.n == 0 {
 		return
 	}
 	at := func(v float64) *float64 { v = float64(int(v*10)) / 10; return &v }
-	m, k := ct.service/float64(ct.n), ct.connect/float64(ct.n)
-	return times{at(m), at(m * 0.8), at(m + ct.worst/3), at(m + ct.worst), at(ct.worst * 9)}, times{at(k), at(k / 2), at(k * 2), at(k*3 + 1), at(k*5 + 9)}
+	m, k := c.service/float64(c.n), c.connect/float64(c.n)
+	return times{at(m), at(m * 0.8), at(m + c.slowed/3), at(m + c.slowed), at(c.slowed * 9)}, times{at(k), at(k / 2), at(k * 2), at(k*3 + 1), at(k*5 + 9)}
 }
 
 func (s *service) point(start, step int64, want filters) point {
-	p := point{Start: time.Unix(start, 0).UTC(), Status: map[string]int{}, Codes: map[string]int{}}
-	var ct cellTimes
-	s.cells(start, min(start+step, s.now+1), want, func(c cell) {
-		p.Requests += c.n
-		p.Bytes += c.bytes
-		for status, n := range c.status {
-			p.Status[status] += n
-		}
-		if c.code != "" {
-			p.Codes[c.code]++
-		}
-		ct.add(c)
-	})
-	p.Service, p.Connect = ct.times()
+	p := point{Start: time.Unix(start, 0).UTC()}
+	stride := int64(1)
+	if step > 10 {
+		stride = step / 3
+	}
+	var sum cell
+	s.cells(start, min(start+step, s.now+1), stride, want, func(int, int) *cell { return &sum })
+	p.Requests, p.Bytes = sum.n, sum.bytes
+	p.Status, p.Codes = s.counts(sum)
+	p.Service, p.Connect = sum.times()
 	return p
 }
 
@@ -294,41 +315,33 @@ func (s *service) series(step, last int64, want filters) []point {
 	return all
 }
 
-func (s *service) rows(last int64, want filters, key func(cell) (row, string)) []row {
-	sums := map[string]*row{}
-	s.cells(s.now-last+1, s.now+1, want, func(c cell) {
-		r, k := key(c)
-		if sums[k] == nil {
-			r.Status, r.Codes = map[string]int{}, map[string]int{}
-			sums[k] = &r
+// rows sums by what key makes of a route and a dyno.
+func (s *service) rows(last int64, want filters, key func(r *route, dyno *string) row) []row {
+	sums := make([]cell, len(s.routes)*len(s.dynos))
+	s.cells(s.now-last+1, s.now+1, 1+last/3601, want, func(route, dyno int) *cell { return &sums[route*len(s.dynos)+dyno] })
+	byName := map[string]*row{}
+	for i, sum := range sums {
+		if sum.n == 0 {
+			continue
 		}
-		sum := sums[k]
-		sum.Requests += c.n
-		sum.Errors += c.errors
-		sum.Bytes += c.bytes
-		for status, n := range c.status {
-			sum.Status[status] += n
+		r := key(&s.routes[i/len(s.dynos)], &s.dynos[i%len(s.dynos)])
+		if byName[r.name()] == nil {
+			byName[r.name()] = &r
 		}
-		if c.code != "" {
-			sum.Codes[c.code]++
-		}
-		sum.sum.add(c)
-	})
+		byName[r.name()].sum.add(sum, 1)
+	}
 	all := []row{}
-	for _, r := range sums {
+	for _, r := range byName {
 		var connect times
+		r.Requests, r.Errors, r.Bytes = r.sum.n, r.sum.errors, r.sum.bytes
+		r.Status, r.Codes = s.counts(r.sum)
 		r.Service, connect = r.sum.times()
 		if r.Dyno != nil {
 			r.Connect = &connect
 		}
 		all = append(all, *r)
 	}
-	slices.SortFunc(all, func(a, b row) int {
-		if a.Requests != b.Requests {
-			return b.Requests - a.Requests
-		}
-		return strings.Compare(a.name(), b.name())
-	})
+	slices.SortFunc(all, func(a, b row) int { return cmp.Or(b.Requests-a.Requests, strings.Compare(a.name(), b.name())) })
 	return all
 }
 
@@ -336,38 +349,32 @@ func (r row) name() string {
 	name := ""
 	for _, part := range []*string{r.App, r.Dyno, r.Method, r.Route} {
 		if part != nil {
-			name += *part + " "
+			name += *part + "\x00"
 		}
 	}
 	return name
 }
 
 func (s *service) routeRows(last int64, want filters, sort string) []row {
-	all := s.rows(last, want, func(c cell) (row, string) {
-		return row{Method: &c.route.method, Route: &c.route.path}, c.route.method + " " + c.route.path
-	})
+	all := s.rows(last, want, func(r *route, _ *string) row { return row{Method: &r.method, Route: &r.path} })
 	by := map[string]func(row) float64{
 		"errors": func(r row) float64 { return float64(r.Errors) }, "p95": func(r row) float64 { return *r.Service.P95 },
 		"time": func(r row) float64 { return *r.Service.Mean * float64(r.Requests) }, "requests": func(r row) float64 { return float64(r.Requests) },
 	}[sort]
-	slices.SortStableFunc(all, func(a, b row) int {
-		if by(a) > by(b) {
-			return -1
-		}
-		if by(a) < by(b) {
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(all, func(a, b row) int { return cmp.Compare(by(b), by(a)) })
 	return all
 }
 
 func (s *service) dynoRows(last int64, want filters) []row {
-	return s.rows(last, want, func(c cell) (row, string) { return row{App: &c.route.app, Dyno: &c.dyno}, c.route.app + " " + c.dyno })
+	return s.rows(last, want, func(r *route, dyno *string) row { return row{App: &r.app, Dyno: dyno} })
 }
 
 func (s *service) appRows(last int64, want filters) []row {
-	return s.rows(last, want, func(c cell) (row, string) { return row{App: &c.route.app}, c.route.app })
+	return s.rows(last, want, func(r *route, _ *string) row { return row{App: &r.app} })
+}
+
+func (s *service) methodRows(last int64, want filters) []row {
+	return s.rows(last, want, func(r *route, _ *string) row { return row{Method: &r.method} })
 }
 
 func (s *service) api(w http.ResponseWriter, r *http.Request) {
@@ -418,8 +425,7 @@ func (s *service) api(w http.ResponseWriter, r *http.Request) {
 	case "apps":
 		body = s.appRows(last, want)
 	case "methods":
-		all := s.rows(last, want, func(c cell) (row, string) { return row{Method: &c.route.method}, c.route.method })
-		body = all
+		body = s.methodRows(last, want)
 	case "lag":
 		body = map[string]any{"lag": s.lag, "partitions": []any{}, "records": s.records, "skipped": 0, "repeated": 0}
 	default:
@@ -436,7 +442,7 @@ func (s *service) pointEvent(second int64, want filters) event {
 }
 
 func (s *service) statusEvent() event {
-	return event{name: "status", data: map[string]any{"now": time.Unix(s.now, 4e8).UTC(), "lag": s.lag, "records": s.records, "skipped": 0, "late_ms": s.late, "redis": "ok"}}
+	return event{name: "status", data: map[string]any{"now": time.Unix(s.now, 4e8).UTC(), "lag": s.lag, "records": s.records, "skipped": 0, "late_ms": s.late, "redis": s.redis}}
 }
 
 func (s *service) stream(w http.ResponseWriter, r *http.Request, want filters) {
@@ -535,12 +541,15 @@ func (s *service) correct(second int64, n int) {
 
 // cut ends all streams.
 func (s *service) cut() {
-	s.with(func() {
-		for stream := range s.streams {
-			close(stream)
-			delete(s.streams, stream)
-		}
-	})
+	s.with(s.cutNow)
+}
+
+// cutNow is cut for a caller that holds the lock.
+func (s *service) cutNow() {
+	for stream := range s.streams {
+		close(stream)
+		delete(s.streams, stream)
+	}
 }
 
 func (s *service) listeners() (n int) {

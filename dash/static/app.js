@@ -1,5 +1,5 @@
 // The page: what the address says is asked of the API and shown; what is clicked or typed goes into the address.
-import {Chart, SPECS, spark} from './charts.js';
+import {Chart, SPECS, Spark, barOf} from './charts.js';
 import {CODES, describe} from './codes.js';
 import {Feed} from './feed.js';
 import {Poll, get} from './fetch.js';
@@ -18,7 +18,7 @@ let state = S.read(restored());
 let paused = false, link = 'connecting', trouble = '';
 let live = new Points(1000, HOUR / 1000); // a second each
 let long = null; // of the longer windows
-let longFull = 0, lastPoint = 0, turn = 0, dirty = false;
+let longFull = 0, longAt = 0, lastPoint = 0, turn = 0;
 let view = null; // what is drawn
 let status = null, lags = [];
 let recent = null, minute = null; // of the big figures
@@ -101,7 +101,7 @@ const longPoll = new Poll({
 	url() {
 		const w = S.windowOf(state), now = Date.now();
 		// All of it now and then, for what came late; else only its end.
-		const full = !long?.length || now - longFull > 600e3 || now - long.newest > 4 * w.stepMs;
+		const full = !long?.length || now - longFull > 600e3 || now - longAt > 2 * w.stepMs;
 		if (full) longFull = now;
 		return S.query(state, 'series', {step: w.step, last: full ? S.lastOf(w) : `${4 * w.stepMs / 1000}s`});
 	},
@@ -111,6 +111,7 @@ const longPoll = new Poll({
 		const w = S.windowOf(state);
 		if (body.step_ms !== w.stepMs) return;
 		long ??= new Points(w.stepMs, w.ms / w.stepMs);
+		longAt = Date.now();
 		body.points.slice(0, -1).forEach(p => long.put(p));
 		notice('');
 		loaded();
@@ -128,22 +129,35 @@ function loaded() {
 
 // ---- drawing
 
+// What is new is drawn a chart a frame: together they would take longer than a frame may.
+let due = false, asked = false, queue = [];
+
 function redraw() {
-	if (dirty) return;
-	dirty = true;
+	due = true;
+	schedule();
+}
+
+function schedule() {
+	if (asked) return;
+	asked = true;
 	requestAnimationFrame(() => {
-		dirty = false;
-		if (!idle()) draw();
+		asked = false;
+		if (idle()) return;
+		if (queue.length) queue.shift()();
+		else if (due) begin();
+		if (queue.length || due) schedule();
 	});
 }
 
-function draw() {
+// begin takes what there is now, shows its figures, and queues its charts.
+function begin() {
+	due = false;
 	const w = S.windowOf(state), points = isLong() ? long : live;
 	if (points?.length) {
 		view = points.view(w.ms);
 		view.x = view.start.map(t => t / 1000);
-		for (const name in charts) charts[name].draw(view, w.ms);
-		set($('codes-step'), `by H-code, each ${f.span(view.step)}`);
+		queue = Object.values(charts).map(c => () => c.draw(view, w.ms));
+		set($('codes-step'), `by H-code, each ${f.span(Math.max(view.step, barOf(w.ms)))}`);
 	}
 	figures();
 	emptiness();
@@ -173,17 +187,18 @@ function figures() {
 			share >= 0.05 ? 'high' : share >= 0.01 ? 'raised' : '');
 	}
 	const at = recent?.at(-2)?.service_ms ?? {}; // the last is still being filled
-	if (recent) figure('kpi-p95', f.msParts(at.p95), at.p95, at.p95 == null ? 'nothing measured in the last 10 s' : `p50 ${f.ms(at.p50)} · p99 ${f.ms(at.p99)}`);
+	if (recent) figure('kpi-p95', f.msParts(at.p95), at.p95, at.p95 == null ? 'nothing measured' : `p50 ${f.ms(at.p50)} · p99 ${f.ms(at.p99)}`);
 	if (status) {
 		const away = status.redis && status.redis !== 'ok' ? String(status.redis) : '';
 		figure('kpi-lag', [f.short(status.lag), status.lag === 1 ? 'record' : 'records'], status.lag,
-			away ? `Redis ${away}` : status.late_ms == null ? '' : `newest shown ${f.ms(status.late_ms)} late`, away ? 'Redis away' : status.late_ms > 15e3 ? 'behind' : '');
+			away ? `Redis ${away}` : status.late_ms == null ? '' : `shown ${f.ms(status.late_ms)} late`, away ? 'Redis away' : status.late_ms > 15e3 ? 'behind' : '');
 	}
-	const seconds = live.view(NOW), line = (id, values, color) => spark($(id).querySelector('canvas'), values, color);
-	line('kpi-requests', seconds.requests, '--accent');
-	line('kpi-errors', seconds['5xx'], '--s-5xx');
-	line('kpi-p95', recent?.slice(0, -1).map(p => p.service_ms?.p95 ?? null) ?? [], '--t-p95');
-	line('kpi-lag', lags, '--muted');
+	const seconds = live.view(NOW);
+	const fives = values => Array.from({length: Math.floor(values.length / 5)}, (_, i) => values.slice(i * 5, i * 5 + 5).reduce((sum, v) => sum + (v ?? 0), 0));
+	sparks.requests.draw(fives(seconds.requests));
+	sparks.errors.draw(fives(seconds['5xx']));
+	sparks.p95.draw(recent?.slice(0, -1).map(p => p.service_ms?.p95 ?? null) ?? []);
+	sparks.lag.draw([...lags]);
 }
 
 function showState() {
@@ -267,7 +282,7 @@ function makeTables() {
 		columns: [
 			{name: 'Route', class: 'name mono', filter: r => ({route: r.route, method: r.method}), cell: r => ({text: `${r.method} ${r.route}`.trim(), title: `${r.method} ${r.route}`.trim(), off: !r.route})},
 			{...column.requests, sort: 'requests'}, {...column.errors, sort: 'errors'}, column.errorShare, column.mix, column.time('p50'), {...column.p95Bar, sort: 'p95'}, column.time('p99'),
-			{name: 'Time', sort: 'time', class: 'n bar', title: 'service time of all its requests together', cell: (r, all) => ({text: f.ms(timeOf(r)), value: timeOf(r), bar: share(timeOf(r), highest(all, timeOf))})},
+			{name: 'Time', sort: 'time', class: 'n bar minor', title: 'service time of all its requests together', cell: (r, all) => ({text: f.ms(timeOf(r)), value: timeOf(r), bar: share(timeOf(r), highest(all, timeOf))})},
 			column.bytes,
 		],
 	});
@@ -399,6 +414,7 @@ function button(text, act, cls) {
 
 function setPaused(on) {
 	if (paused === on) return;
+	while (queue.length) queue.shift()(); // a picture of one moment
 	paused = on;
 	$('pause').setAttribute('aria-pressed', on);
 	set($('pause').querySelector('span'), on ? 'Resume' : 'Pause');
@@ -435,8 +451,7 @@ function showTheme() {
 }
 
 function repaint() {
-	for (const name in charts) charts[name].rebuild();
-	if (view) figures();
+	for (const drawn of [charts, sparks]) for (const name in drawn) drawn[name].rebuild();
 }
 
 // shown is all that the page shows, as it shows it: for a file, and for whoever looks from the console.
@@ -554,7 +569,8 @@ $('windows').append(...S.WINDOWS.map((w, i) => {
 }));
 const small = $('chart-codes').querySelector('small');
 small.id = 'codes-step';
-const charts = {};
+const charts = {}, sparks = {};
+for (const [name, color] of [['requests', '--accent'], ['errors', '--s-5xx'], ['p95', '--t-p95'], ['lag', '--muted']]) sparks[name] = new Spark($(`kpi-${name}`).querySelector('canvas'), color);
 for (const name in SPECS) charts[name] = new Chart($(`chart-${name}`), SPECS[name], {filter: change => go(S.filtered(state, change)), log: () => state.scale === 'log'});
 
 $('pause').addEventListener('click', () => setPaused(!paused));
