@@ -78,7 +78,7 @@ var (
 // says what is wrong with it.
 func scan(raw []byte, from int64) (good []byte, next int64, err error) {
 	be := binary.BigEndian
-	size := 0
+	size, behind := 0, int64(0)
 	next = from
 	for {
 		b := raw[size:]
@@ -104,12 +104,12 @@ func scan(raw []byte, from int64) (good []byte, next int64, err error) {
 		last, count := int64(int32(be.Uint32(b[atLast:]))), int64(int32(be.Uint32(b[atCount:])))
 		end := offset + last + 1
 		switch {
-		case last < 0 || end < next || offset < next && size > 0 || count < 0 || count > last+1:
+		case last < 0 || end < 0 || offset < behind || count < 0 || count > last+1:
 			return fail(max(next, offset)+1, 0, errHead)
 		case crc32.Checksum(b[atAttrs:], castagnoli) != be.Uint32(b[atCRC:]):
 			return fail(end, count, errCRC)
 		}
-		next = end
+		behind, next = end, max(next, end)
 		size += len(b)
 	}
 }

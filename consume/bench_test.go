@@ -22,6 +22,8 @@ import (
 )
 
 const (
+	testTopic, testGroup = "router", "metrics"
+
 	benchPartitions = 4
 	benchRecords    = 100_000 // a partition
 	benchSize       = 400
@@ -96,11 +98,9 @@ func cpu() time.Duration {
 
 // counter is a handler that counts.
 type counter struct {
-	from  int64
 	bytes atomic.Int64
 	left  atomic.Int64
 	end   chan struct{}
-	group *Group
 }
 
 func (c *counter) Assigned(_ context.Context, all []Partition) error {
@@ -136,8 +136,8 @@ func BenchmarkRead(b *testing.B) {
 		{"consume", func(b *testing.B) {
 			c := &counter{end: make(chan struct{})}
 			c.left.Store(all)
-			l := newLedger(b)
-			r := join(b, []string{addr}, l, func(cfg *Config, _ *bookkeeper) { cfg.Handler = c })
+			w := &world{t: b, addrs: []string{addr}, topic: testTopic, group: testGroup}
+			r := w.join(newLedger(b), func(cfg *Config, _ *bookkeeper) { cfg.Handler = c })
 			<-c.end
 			r.stop()
 		}},
@@ -188,7 +188,11 @@ func BenchmarkRead(b *testing.B) {
 
 // BenchmarkDecode decodes an answer of 2,500 records of 400 bytes.
 func BenchmarkDecode(b *testing.B) {
-	raw := batchOf(b, kgo.NoCompression(), 0, 2500, benchSize)
+	records := make([]Record, 2500)
+	for i := range records {
+		records[i] = Record{Offset: int64(i), Time: baseTime, Value: make([]byte, benchSize)}
+	}
+	raw := recordBatch{records: records}.bytes()
 	var d decoder
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()

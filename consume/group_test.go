@@ -2,306 +2,327 @@ package consume
 
 import (
 	"context"
+	"encoding/base64"
+	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.uber.org/goleak"
-
-	"drain/cluster"
-	"drain/trial/journal"
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	if os.Getenv("DRAIN_TEST_BROKER") != "" {
-		runBroker()
-		return 0
-	}
-	before := goleak.IgnoreCurrent()
-	code := m.Run()
-	if code == 0 {
-		if err := goleak.Find(before); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+func TestEveryRecordOnceInOrder(t *testing.T) {
+	both(t, 4, func(t *testing.T, w *world) {
+		l := newLedger(t)
+		for id := range 4 {
+			w.write(id, numbered("before", 1000)...)
 		}
-	}
-	return code
-}
-
-const testTopic, testGroup = "router", "metrics"
-
-// ledger is what handlers keep beside their offsets, as a store would that does both at
-// once: a batch that does not begin where the one before ended changes nothing.
-type ledger struct {
-	t testing.TB
-
-	mu     sync.Mutex // guards the following
-	next   map[int]int64
-	values map[int][]string
-	wrong  int // batches that were not taken
-	told   [][]Partition
-	events []string
-}
-
-func newLedger(t testing.TB) *ledger {
-	return &ledger{t: t, next: make(map[int]int64), values: make(map[int][]string)}
-}
-
-// bookkeeper is a handler that writes into a ledger.
-type bookkeeper struct {
-	*ledger
-	name  string
-	group *Group
-	// Called, unless nil, before what the ledger does.
-	assigned func([]Partition) error
-	consume  func(context.Context, *Batch) error
-	revoked  func(context.Context)
-
-	mu   sync.Mutex // guards the following
-	mine map[int]int64
-}
-
-func (b *bookkeeper) Assigned(_ context.Context, partitions []Partition) error {
-	if b.assigned != nil {
-		if err := b.assigned(partitions); err != nil {
-			return err
+		r := w.join(l, nil)
+		eventually(t, "what was there before is read", func() bool { return l.count() == 4000 })
+		for id := range 4 {
+			w.write(id, numbered("after", 1000)...)
 		}
-	}
-	l := b.ledger
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.told = append(l.told, slices.Clone(partitions))
-	b.mine = make(map[int]int64)
-	for i := range partitions {
-		p := &partitions[i]
-		if next, known := l.next[p.ID]; known {
-			p.Offset = next
+		eventually(t, "what came is read", func() bool { return l.count() == 8000 })
+		if err := r.Ready(); err != nil {
+			t.Errorf("not ready: %v", err)
 		}
-		l.next[p.ID] = p.Offset
-		b.mine[p.ID] = p.Offset
-		l.events = append(l.events, fmt.Sprintf("%s+%d", b.name, p.ID))
-	}
-	return nil
-}
-
-func (b *bookkeeper) Consume(ctx context.Context, batch *Batch) error {
-	if b.consume != nil {
-		if err := b.consume(ctx, batch); err != nil {
-			return err
+		r.stopsWithin(time.Second)
+		for id := range 4 {
+			l.holds(id, append(numbered("before", 1000), numbered("after", 1000)...)...)
 		}
-	}
-	l := b.ledger
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	id := batch.Partition
-	if b.mine[id] != l.next[id] {
-		l.wrong++
-		return ErrReassign
-	}
-	for _, r := range batch.Records {
-		if r.Offset < l.next[id] || r.Offset >= batch.Next {
-			l.t.Errorf("%s: partition %d: offset %d, after %d, in a batch up to %d", b.name, id, r.Offset, l.next[id]-1, batch.Next)
-		}
-		l.next[id] = r.Offset + 1
-		l.values[id] = append(l.values[id], string(r.Value))
-	}
-	l.next[id], b.mine[id] = batch.Next, batch.Next
-	b.group.Done(id, batch.Next)
-	return nil
-}
-
-func (b *bookkeeper) Revoked(ctx context.Context) {
-	if b.revoked != nil {
-		b.revoked(ctx)
-	}
-	l := b.ledger
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for id := range b.mine {
-		l.events = append(l.events, fmt.Sprintf("%s-%d", b.name, id))
-	}
-	b.mine = nil
-}
-
-// count is how many values are written.
-func (l *ledger) count() (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, all := range l.values {
-		n += len(all)
-	}
-	return n
-}
-
-// reading is a member that runs.
-type reading struct {
-	*Group
-	*bookkeeper
-	t    testing.TB
-	reg  *prometheus.Registry
-	log  *journal.Journal
-	stop func() // and wait
-}
-
-// join starts a member that writes into l, and stops it with the test.
-func join(t testing.TB, addrs []string, l *ledger, change func(*Config, *bookkeeper)) *reading {
-	t.Helper()
-	r := &reading{t: t, reg: prometheus.NewRegistry(), log: new(journal.Journal), bookkeeper: &bookkeeper{ledger: l, name: "a"}}
-	cfg := Config{
-		Cluster: &cluster.Config{Addresses: addrs}, Topic: testTopic, Group: testGroup, Handler: r.bookkeeper,
-		Logger: slog.New(slog.NewTextHandler(r.log, nil)), Registerer: r.reg,
-		HeartbeatInterval: 100 * time.Millisecond, SessionTimeout: 6 * time.Second,
-	}
-	if change != nil {
-		change(&cfg, r.bookkeeper)
-	}
-	r.Group = New(cfg)
-	r.bookkeeper.group = r.Group
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := r.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	}()
-	r.stop = func() {
-		cancel()
-		<-done
-	}
-	t.Cleanup(func() {
-		r.stop()
-		if t.Failed() {
-			t.Logf("%s's log:\n%s", r.name, r.log)
+		if r.Ready() == nil {
+			t.Error("ready though stopped")
 		}
 	})
-	return r
 }
 
-const soon = 30 * time.Second
-
-// eventually waits until ok.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for began := time.Now(); !ok(); time.Sleep(time.Millisecond) {
-		if time.Since(began) > soon {
-			t.Fatalf("waited in vain: %s", what)
+func TestBeginsWhereTheHandlerSays(t *testing.T) {
+	both(t, 2, func(t *testing.T, w *world) {
+		w.write(0, numbered("x", 10)...)
+		w.write(1, numbered("y", 10)...)
+		w.drop(1, 4)
+		l := newLedger(t)
+		l.next[0] = 7
+		w.join(l, nil)
+		eventually(t, "they are read", func() bool { return l.count() == 9 })
+		l.holds(0, numbered("x", 10)[7:]...)
+		l.holds(1, numbered("y", 10)[4:]...)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		p := l.told[0]
+		if len(p) != 2 || p[0].Committed != -1 || p[0].First != 0 || p[0].End != 10 || p[1].First != 4 || p[1].End != 10 || p[1].Offset != 4 {
+			t.Errorf("told %+v", p)
 		}
-	}
-}
-
-// metric is a sample's value, or a histogram's count; labels as `name=value`.
-func (r *reading) metric(name string, labels ...string) float64 {
-	r.t.Helper()
-	families, err := r.reg.Gather()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() != name {
-			continue
+		topics, err := w.admin.ListTopics(t.Context(), w.topic)
+		if id := topics[w.topic].ID; err != nil || p[0].TopicID != base64.RawURLEncoding.EncodeToString(id[:]) {
+			t.Errorf("the topic's id is %q, not %q (%v)", p[0].TopicID, id, err)
 		}
-		for _, m := range f.GetMetric() {
-			has := func(l string) bool {
-				return slices.ContainsFunc(m.GetLabel(), func(p *dto.LabelPair) bool { return p.GetName()+"="+p.GetValue() == l })
-			}
-			if slices.ContainsFunc(labels, func(l string) bool { return !has(l) }) {
-				continue
-			}
-			if f.GetType() == dto.MetricType_HISTOGRAM {
-				return float64(m.GetHistogram().GetSampleCount())
-			}
-			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+	})
+}
+
+// TestMembersComeAndGoUnderLoad has members share a topic, join and leave while it is written
+// to, some of them without a word. The ledger keeps the offsets: nothing is skipped, nothing is
+// taken twice, and nobody gets a partition before the one before has let go.
+func TestMembersComeAndGoUnderLoad(t *testing.T) {
+	both(t, 6, func(t *testing.T, w *world) {
+		const n = 3000
+		var writing sync.WaitGroup
+		for id := range 6 {
+			writing.Go(func() {
+				for i := range n {
+					w.client.Produce(context.Background(), w.records(id, fmt.Sprint(i))[0], func(_ *kgo.Record, err error) {
+						if err != nil {
+							t.Error(err)
+						}
+					})
+					if i%10 == 0 {
+						time.Sleep(5 * time.Millisecond)
+					}
+				}
+			})
 		}
-	}
-	return -1
+		l := newLedger(t)
+		named := func(name string) func(*Config, *bookkeeper) {
+			return func(_ *Config, b *bookkeeper) { b.name = name }
+		}
+		a := w.join(l, named("a"))
+		a.ready()
+		b := w.join(l, named("b"))
+		eventually(t, "both have some", func() bool { return len(a.Lag()) == 3 && len(b.Lag()) == 3 })
+		c := w.join(l, named("c"))
+		eventually(t, "all have some", func() bool { return len(a.Lag()) == 2 && len(b.Lag()) == 2 && len(c.Lag()) == 2 })
+		a.stop()
+		eventually(t, "the others have all", func() bool { return len(b.Lag()) == 3 && len(c.Lag()) == 3 })
+		b.stop()
+		writing.Wait()
+		eventually(t, "all is read", func() bool { return l.count() >= 6*n })
+		c.stop()
+		for id := range 6 {
+			l.holds(id, numbered0(n)...)
+		}
+		if l.wrong > 0 {
+			t.Errorf("%d batches of members that had lost their partition", l.wrong)
+		}
+		holder := make(map[string]string)
+		for _, e := range l.events {
+			name, id := e[:1], e[2:]
+			switch has := holder[id]; {
+			case e[1] == '+' && has != "" && has != name:
+				t.Errorf("%s gets partition %s, which %s has", name, id, has)
+			case e[1] == '+':
+				holder[id] = name
+			default:
+				delete(holder, id)
+			}
+		}
+		for id, next := range w.committed() {
+			if next != n {
+				t.Errorf("partition %d: committed %d, want %d", id, next, n)
+			}
+		}
+	})
 }
 
-// fake starts a cluster, of one broker with a topic of 4 partitions unless opts say otherwise.
-func fake(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
-	t.Helper()
-	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(4, testTopic)}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c
-}
-
-// producer makes a client that writes to the partitions that records name.
-func producer(t testing.TB, addrs []string, opts ...kgo.Opt) *kgo.Client {
-	t.Helper()
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchCompression(kgo.NoCompression())}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
-	return client
-}
-
-// write writes n values to a partition, and waits for them.
-func write(t testing.TB, client *kgo.Client, partition int, values ...string) {
-	t.Helper()
-	var records []*kgo.Record
-	for _, v := range values {
-		records = append(records, &kgo.Record{Topic: testTopic, Partition: int32(partition), Value: []byte(v)})
-	}
-	if err := client.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// numbered are n values that say where they belong.
-func numbered(name string, n int) (all []string) {
+func numbered0(n int) (all []string) {
 	for i := range n {
-		all = append(all, fmt.Sprintf("%s-%d", name, i))
+		all = append(all, fmt.Sprint(i))
 	}
 	return all
 }
 
-// holds fails the test unless the ledger has just these values of a partition, in this order.
-func (l *ledger) holds(partition int, want []string) {
-	l.t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if got := l.values[partition]; !slices.Equal(got, want) {
-		l.t.Errorf("partition %d: %d values %.200q, want %d", partition, len(got), got, len(want))
+func TestReassignAsksAgainInTheSameGeneration(t *testing.T) {
+	both(t, 2, func(t *testing.T, w *world) {
+		w.write(0, numbered("x", 10)...)
+		w.write(1, numbered("y", 10)...)
+		l := newLedger(t)
+		var once sync.Once
+		r := w.join(l, func(_ *Config, b *bookkeeper) {
+			b.consume = func(_ context.Context, batch *Batch) (err error) {
+				once.Do(func() {
+					l.mu.Lock()
+					defer l.mu.Unlock()
+					l.next[batch.Partition] = 5 // as if another had written
+					err = fmt.Errorf("somebody else wrote: %w", ErrReassign)
+				})
+				return err
+			}
+			b.revoked = func(context.Context) { t.Error("Revoked") }
+		})
+		eventually(t, "they are read", func() bool { return l.count() == 15 })
+		if len(l.told) != 2 || len(l.told[1]) != 2 {
+			t.Errorf("asked %d times: %v", len(l.told), l.told)
+		}
+		r.Reassign()
+		eventually(t, "Assigned is asked again", func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return len(l.told) == 3
+		})
+		w.write(0, "more")
+		eventually(t, "reading goes on", func() bool { return l.count() == 16 })
+		if n := r.metric("drain_consumer_rebalances_total"); n != 1 {
+			t.Errorf("%v generations", n)
+		}
+		r.bookkeeper.revoked = nil
+	})
+}
+
+func TestBatchIsGivenAgainAfterAnError(t *testing.T) {
+	w := pretend(t, 1)
+	t.Parallel()
+	w.write(0, numbered("x", 10)...)
+	l := newLedger(t)
+	var failed atomic.Int32
+	r := w.join(l, func(_ *Config, b *bookkeeper) {
+		b.consume = func(context.Context, *Batch) error {
+			if failed.Add(1) <= 3 {
+				return errors.New("the store is away")
+			}
+			return nil
+		}
+	})
+	eventually(t, "they are taken", func() bool { return l.count() == 10 })
+	l.holds(0, numbered("x", 10)...)
+	if n := r.metric("drain_consumer_errors_total", "what=handler"); n != 3 {
+		t.Errorf("%v errors counted", n)
+	}
+	if n := strings.Count(r.log.String(), "the store is away"); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	eventually(t, "the recovery is told", func() bool { return r.log.Says("what is read is handled again") })
+}
+
+func TestAssignedIsAskedAgainAfterAnError(t *testing.T) {
+	w := pretend(t, 1)
+	t.Parallel()
+	w.write(0, "x")
+	l := newLedger(t)
+	var failed atomic.Int32
+	r := w.join(l, func(_ *Config, b *bookkeeper) {
+		b.assigned = func([]Partition) error {
+			if failed.Add(1) <= 2 {
+				return errors.New("the store is away")
+			}
+			return nil
+		}
+	})
+	eventually(t, "it is told why nothing is read", func() bool {
+		err := r.Ready()
+		return err != nil && strings.Contains(err.Error(), "the store is away")
+	})
+	eventually(t, "it is taken", func() bool { return l.count() == 1 })
+	if n := r.metric("drain_consumer_errors_total", "what=assignment"); n != 2 {
+		t.Errorf("%v errors counted", n)
 	}
 }
 
-func TestEveryRecordOnceInOrder(t *testing.T) {
-	c := fake(t)
-	p := producer(t, c.ListenAddrs())
+// TestCommittedOffsets: a handler that keeps none begins where the one before ended.
+func TestCommittedOffsets(t *testing.T) {
+	both(t, 2, func(t *testing.T, w *world) {
+		w.write(0, numbered("x", 10)...)
+		w.write(1, numbered("y", 10)...)
+		first := newLedger(t)
+		r := w.join(first, nil)
+		eventually(t, "they are read", func() bool { return first.count() == 20 })
+		eventually(t, "they are committed while it runs", func() bool { c := w.committed(); return c[0] == 10 && c[1] == 10 })
+		eventually(t, "the commit is measured", func() bool { return r.metric("drain_consumer_commit_seconds") > 0 })
+		w.write(0, numbered("z", 10)...)
+		eventually(t, "more are read", func() bool { return first.count() == 30 })
+		r.Done(0, 14)
+		r.Done(7, 14) // not ours
+		r.stop()
+		if c := w.committed(); c[0] != 14 || c[1] != 10 || len(c) != 2 {
+			t.Errorf("committed at the stop: %v", c)
+		}
+		r.Done(0, 3) // not any more
+		second := newLedger(t)
+		w.join(second, nil)
+		eventually(t, "the rest is read", func() bool { return second.count() == 6 })
+		second.holds(0, numbered("z", 10)[4:]...)
+		if p := second.told[0]; p[0].Committed != 14 || p[0].Offset != 14 || p[0].End != 20 {
+			t.Errorf("told %+v", p)
+		}
+	})
+}
+
+func TestLeavingIsTold(t *testing.T) {
+	both(t, 2, func(t *testing.T, w *world) {
+		l := newLedger(t)
+		a, b := w.join(l, nil), w.join(l, nil)
+		eventually(t, "both have one", func() bool { return len(a.Lag()) == 1 && len(b.Lag()) == 1 })
+		a.stopsWithin(time.Second)
+		began := time.Now()
+		eventually(t, "the other has both", func() bool { return len(b.Lag()) == 2 })
+		if took := time.Since(began); took > 3*time.Second { // the session's is 6 s
+			t.Errorf("taken over after %s", took)
+		}
+		b.stop()
+		if n, state := w.members(); n != 0 {
+			t.Errorf("%d members, %s", n, state)
+		}
+	})
+}
+
+func TestLagAndItsMetric(t *testing.T) {
+	w := pretend(t, 2)
+	t.Parallel()
+	w.write(0, numbered("x", 10)...)
 	l := newLedger(t)
-	for id := range 4 {
-		write(t, p, id, numbered("before", 1000)...)
+	hold := make(chan struct{})
+	r := w.join(l, func(_ *Config, b *bookkeeper) {
+		b.consume = func(ctx context.Context, batch *Batch) error {
+			select {
+			case <-hold:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}
+	})
+	lag := func(next, end, lag int64) func() bool {
+		return func() bool {
+			all := r.Lag()
+			return len(all) == 2 && all[0] == Lag{0, next, end, lag} && r.metric("drain_consumer_lag_records", "partition=0") == float64(lag)
+		}
 	}
-	r := join(t, c.ListenAddrs(), l, nil)
-	eventually(t, "what was there before is read", func() bool { return l.count() == 4000 })
-	for id := range 4 {
-		write(t, p, id, numbered("after", 1000)...)
+	eventually(t, "the lag is seen", lag(0, 10, 10))
+	for i := range 5 { // one is handed over, one is fetched: later ones are only asked for
+		w.write(0, fmt.Sprint(i))
+		eventually(t, "the end is seen while the handler is busy", lag(0, int64(11+i), int64(11+i)))
 	}
-	eventually(t, "what came is read", func() bool { return l.count() == 8000 })
-	if err := r.Ready(); err != nil {
-		t.Errorf("not ready: %v", err)
-	}
-	began := time.Now()
+	close(hold)
+	eventually(t, "there is none", lag(15, 15, 0))
 	r.stop()
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("stopped after %s", took)
+	if v := r.metric("drain_consumer_lag_records"); v != -1 {
+		t.Errorf("a lag of %v without an assignment", v)
 	}
-	for id := range 4 {
-		l.holds(id, append(numbered("before", 1000), numbered("after", 1000)...))
+	if v := r.metric("drain_consumer_records_total"); v != 15 {
+		t.Errorf("%v records counted", v)
 	}
+}
+
+func TestRecordsArriveAtOnce(t *testing.T) {
+	both(t, 1, func(t *testing.T, w *world) {
+		l := newLedger(t)
+		arrived := make(chan time.Time, 100)
+		w.join(l, func(_ *Config, b *bookkeeper) {
+			b.consume = func(context.Context, *Batch) error {
+				arrived <- time.Now()
+				return nil
+			}
+		})
+		w.write(0, "first")
+		<-arrived
+		best := time.Hour
+		for range 20 {
+			w.write(0, "next")
+			committed := time.Now()
+			best = min(best, (<-arrived).Sub(committed))
+		}
+		if best > 2*pace {
+			t.Errorf("%s after its commit at best", best)
+		}
+	})
 }

@@ -12,11 +12,12 @@ import (
 
 // partition is one that is read.
 type partition struct {
-	g    *Group
-	s    *session
-	id   int
-	done atomic.Int64 // by the handler
-	end  atomic.Int64
+	g     *Group
+	s     *session
+	id    int
+	done  atomic.Int64 // by the handler
+	end   atomic.Int64
+	heard atomic.Int64 // when of end, in ns since 1970
 
 	// The reader's:
 	next    int64 // to be fetched
@@ -31,12 +32,18 @@ type partition struct {
 
 func newPartition(s *session, p *Partition) *partition {
 	pt := &partition{g: s.g, s: s, id: p.ID, next: p.Offset, out: make(chan answered)}
-	pt.end.Store(p.End)
+	pt.hear(p.End)
 	if p.Offset < p.First {
 		pt.lose(p.First)
 	}
 	pt.done.Store(pt.next)
 	return pt
+}
+
+// hear notes where the partition ends now.
+func (p *partition) hear(end int64) {
+	p.end.Store(end)
+	p.heard.Store(time.Now().UnixNano())
 }
 
 // lose notes that the records before first were deleted before they were read.
@@ -159,6 +166,7 @@ func (p *partition) fetch(ctx context.Context) error {
 			return err
 		}
 	}
+	began := time.Now()
 	w := want{p.g.cfg.Topic, p.s.id, p.id, p.next, p.g.cfg.MaxBytes}
 	version, size, err := w.ask(p.link)
 	if err != nil {
@@ -179,8 +187,11 @@ func (p *partition) fetch(ctx context.Context) error {
 		p.g.give(a)
 		return fmt.Errorf("fetch from the broker %s: %w", p.link.address, err)
 	}
-	p.end.Store(a.end)
-	throttle := min(a.throttle, mostThrottle)
+	p.hear(a.end)
+	rest := min(a.throttle, mostThrottle)
+	if len(a.batches) < fewBytes {
+		rest = max(rest, pace-time.Since(began))
+	}
 	good, next, err := scan(a.batches, p.next)
 	switch {
 	case next > p.next:
@@ -195,8 +206,8 @@ func (p *partition) fetch(ctx context.Context) error {
 		}
 		p.g.give(a)
 	}
-	if throttle > 0 {
-		sleep(ctx, throttle)
+	if rest > 0 && err == nil {
+		sleep(ctx, rest)
 	}
 	return err
 }
@@ -204,58 +215,34 @@ func (p *partition) fetch(ctx context.Context) error {
 const (
 	// mostThrottle bounds how long a broker's wish not to be asked is followed.
 	mostThrottle = 30 * time.Second
-	// endEvery is how old the end of a partition may be that is not fetched from.
-	endEvery = 2 * time.Second
+	// pace is how often a partition is fetched from at the most, while it has fewBytes
+	// each time: a broker's work is by the request. What comes after a pause comes at once.
+	pace     = 5 * time.Millisecond
+	fewBytes = 64 << 10
 )
 
 // hand gives an answer to deliver, which may be busy for as long as it likes.
 func (p *partition) hand(ctx context.Context, a answered) {
 	select {
 	case p.out <- a:
-		return
-	default:
+	case <-ctx.Done():
+		p.g.give(a.answer)
 	}
-	tick := time.NewTicker(endEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case p.out <- a:
-			return
-		case <-ctx.Done():
-			p.g.give(a.answer)
-			return
-		case <-tick.C:
-			if err := p.askEnd(ctx); err != nil && ctx.Err() == nil {
-				p.hangUp()
-				p.moved = time.Now()
-			}
-		}
-	}
-}
-
-// askEnd asks for the end without fetching.
-func (p *partition) askEnd(ctx context.Context) error {
-	if p.link == nil {
-		if err := p.connect(ctx); err != nil {
-			return err
-		}
-	}
-	end, err := p.link.offsets(p.g.cfg.Topic, []int{p.id}, kafka.LastOffset)
-	if err == nil {
-		p.end.Store(end[p.id])
-	}
-	return err
 }
 
 // relocate goes on where Kafka does not have the offset that was asked for.
 func (p *partition) relocate(ctx context.Context, cause error) error {
 	first, err := p.link.offsets(p.g.cfg.Topic, []int{p.id}, kafka.FirstOffset)
 	if err == nil {
-		err = p.askEnd(ctx)
+		var end map[int]int64
+		if end, err = p.link.offsets(p.g.cfg.Topic, []int{p.id}, kafka.LastOffset); err == nil {
+			p.hear(end[p.id])
+		}
 	}
 	switch {
 	case err != nil:
 		p.hangUp()
+		p.moved = time.Now()
 		return err
 	case p.next < first[p.id]:
 		p.lose(first[p.id])
@@ -330,6 +317,7 @@ func (p *partition) decode(ctx context.Context, a *answered) bool {
 // consume gives the handler records until it takes them; false if no more are wanted.
 func (p *partition) consume(ctx context.Context, records []Record, next int64) bool {
 	wait := newBackoff(100*time.Millisecond, 5*time.Second)
+	defer func() { p.batch = Batch{} }() // it would keep the answer
 	for failed := false; ; failed = true {
 		p.batch = Batch{p.id, records, next, p.end.Load()}
 		err := p.g.cfg.Handler.Consume(ctx, &p.batch)
