@@ -20,10 +20,11 @@ import (
 //	│        │ (uvarint)  │ times                                       │
 //	└────────┴────────────┴─────────────────────────────────────────────┘
 //
-// All numbers are uvarints. Cells stand in the order of their keys, so that columns
-// hold runs, which compress. Of times there are four columns: how many buckets a cell
-// has, by how much Max is above what is known of it, the buckets as steps from the one before, and how
-// many times each holds, less one; then the sums.
+// All numbers are varints. Cells stand in the order of their keys, names as steps from
+// the cell before, so that columns hold runs, which compress. Of times there are five columns: how
+// many buckets a cell has, by how much Max is above its bucket's lowest time, the buckets as steps
+// from the one before, how many times each holds, less one, and by how much the sum differs from that of the
+// buckets' middles.
 const (
 	formPlain = 0x11
 	formZstd  = 0x12
@@ -54,8 +55,11 @@ func (e *encoder) append(dst []byte, t *table, n *names) []byte {
 	}
 	p = binary.AppendUvarint(p, uint64(len(e.keys)))
 	for _, column := range columns {
+		before := int64(0)
 		for _, k := range e.keys {
-			p = binary.AppendUvarint(p, uint64(e.rank[*column(&k)]))
+			rank := int64(e.rank[*column(&k)])
+			p = binary.AppendVarint(p, rank-before)
+			before = rank
 		}
 	}
 	for _, k := range e.keys {
@@ -138,7 +142,7 @@ func (e *encoder) times(p []byte, of func(*Cell) *Times) []byte {
 	}
 	for _, c := range e.cells {
 		if t := of(c); len(t.buckets) > 0 {
-			p = binary.AppendUvarint(p, uint64(t.Sum))
+			p = binary.AppendVarint(p, t.Sum-t.middles())
 		}
 	}
 	return p

@@ -68,7 +68,11 @@ func (f *Fold) Add(r *Request) {
 		status = uint16(r.Status)
 	}
 	before := len(s.byDyno.cells) + len(s.byRoute.cells)
-	add(s.byDyno.cell(ids{app: app, dyno: f.name(r.Dyno, &f.dynos, maxDynos), code: code, status: status}), r)
+	dyno := s.byDyno.cell(ids{app: app, dyno: f.name(r.Dyno, &f.dynos, maxDynos), code: code, status: status})
+	add(dyno, r)
+	if r.Connect >= 0 { // is a matter of dynos, not of routes
+		dyno.Connect.Add(r.Connect)
+	}
 	add(s.byRoute.cell(ids{app: app, method: f.names.id(r.Method), route: f.names.id(r.Route), code: code, status: status}), r)
 	f.cells += len(s.byDyno.cells) + len(s.byRoute.cells) - before
 	f.Requests++
@@ -81,9 +85,6 @@ func add(c *Cell, r *Request) {
 	}
 	if r.Service >= 0 {
 		c.Service.Add(r.Service)
-	}
-	if r.Connect >= 0 {
-		c.Connect.Add(r.Connect)
 	}
 }
 

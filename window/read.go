@@ -90,8 +90,22 @@ func (c *cursor) next(most uint64) uint64 {
 	return 0
 }
 
-// Counts and sums are bounded, so that what is added up cannot overflow.
-const maxSum = 1 << 60
+// step reads a signed one.
+func (c *cursor) step() int64 {
+	v, n := binary.Varint(c.rest)
+	if n <= 0 {
+		c.err, c.rest = errShort, nil
+		return 0
+	}
+	c.rest = c.rest[n:]
+	return v
+}
+
+// Counts are bounded, so that what is added up does not overflow.
+const (
+	maxSum   = 1 << 60
+	maxCount = 1 << 44
+)
 
 // read reads the cells of a chunk into r.keys and r.cells.
 func (r *Reader) read(payload []byte) error {
@@ -112,27 +126,21 @@ func (r *Reader) read(payload []byte) error {
 	r.keys = slices.Grow(r.keys[:0], cells)[:cells]
 	r.cells = slices.Grow(r.cells[:0], cells)[:cells]
 	clear(r.cells)
-	name := func() string {
-		if i := c.next(maxNames); i < uint64(len(r.names)) {
-			return r.names[i]
+	for _, column := range [...]func(*Key) *string{
+		func(k *Key) *string { return &k.App },
+		func(k *Key) *string { return &k.Dyno },
+		func(k *Key) *string { return &k.Method },
+		func(k *Key) *string { return &k.Route },
+		func(k *Key) *string { return &k.Code },
+	} {
+		rank := int64(0)
+		for i := range r.keys {
+			rank += c.step()
+			if rank < 0 || rank >= int64(len(r.names)) {
+				return errNumber
+			}
+			*column(&r.keys[i]) = r.names[rank]
 		}
-		c.err = errNumber
-		return ""
-	}
-	for i := range r.keys {
-		r.keys[i].App = name()
-	}
-	for i := range r.keys {
-		r.keys[i].Dyno = name()
-	}
-	for i := range r.keys {
-		r.keys[i].Method = name()
-	}
-	for i := range r.keys {
-		r.keys[i].Route = name()
-	}
-	for i := range r.keys {
-		r.keys[i].Code = name()
 	}
 	for i := range r.keys {
 		r.keys[i].Status = int(c.next(999))
@@ -205,12 +213,12 @@ func (r *Reader) times(c *cursor, of func(*Cell) *Times) {
 	}
 	for i := range r.cells {
 		for j := range of(&r.cells[i]).buckets {
-			of(&r.cells[i]).buckets[j] |= 1 + c.next(1<<countBits-2)
+			of(&r.cells[i]).buckets[j] |= 1 + c.next(maxCount)
 		}
 	}
 	for i := range r.cells {
 		if t := of(&r.cells[i]); len(t.buckets) > 0 {
-			t.Sum = int64(c.next(maxSum))
+			t.Sum = t.middles() + c.step()
 		}
 	}
 }

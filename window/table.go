@@ -19,7 +19,8 @@ type Key struct {
 // Other is the name of what is not told apart any more, since there was too much of it.
 const Other = "other"
 
-// Cell is what was counted of the requests with one Key.
+// Cell is what was counted of the requests with one Key. Those by route have no
+// Connect.
 type Cell struct {
 	Requests, Bytes  int64
 	Service, Connect Times
