@@ -37,6 +37,9 @@ type service struct {
 	lag     int
 	late    int
 	silent  bool
+	delay   time.Duration // of each answer
+	busy    map[string]int
+	most    map[string]int // questions at once
 	empty   bool
 	redis   string
 	dynos   []string
@@ -124,7 +127,7 @@ func usualRoutes() []route {
 func newService(t testing.TB) *service {
 	s := &service{
 		t: t, now: 1795262437, routes: usualRoutes(), more: map[int64]int{}, streams: map[chan event]filters{}, sent: map[int64]int{},
-		refuse: map[string]answer{}, records: 123456, lag: 12, late: 420, redis: "ok", dynos: []string{"web.1", "web.2", "web.3", "web.4"},
+		refuse: map[string]answer{}, busy: map[string]int{}, most: map[string]int{}, records: 123456, lag: 12, late: 420, redis: "ok", dynos: []string{"web.1", "web.2", "web.3", "web.4"},
 	}
 	pages, login, failed := dash.Static(), dash.LoginPage(false), dash.LoginPage(true)
 	mux := http.NewServeMux()
@@ -393,6 +396,17 @@ func (s *service) api(w http.ResponseWriter, r *http.Request) {
 	last, step := seconds("last"), seconds("step")
 	s.mu.Lock()
 	s.asked = append(s.asked, r.URL)
+	s.busy[what]++
+	s.most[what] = max(s.most[what], s.busy[what])
+	defer s.with(func() { s.busy[what]-- })
+	if delay := s.delay; delay > 0 && what != "stream" {
+		s.mu.Unlock()
+		select {
+		case <-time.After(delay): // a slow server is slow in real time
+		case <-r.Context().Done():
+		}
+		s.mu.Lock()
+	}
 	refused, ok := s.refuse[what]
 	if !ok {
 		refused, ok = s.refuse["*"]

@@ -55,6 +55,8 @@ func TestPage(t *testing.T) {
 		{"tells an empty topic how to send the first line", empty},
 		{"leads to the login and back", login},
 		{"says in place what could not be fetched, and recovers", saysErrors},
+		{"asks one thing at a time", asksOnce},
+		{"keeps what it draws and no more", keeps},
 		{"rests while it is hidden", hidden},
 		{"saves what is shown", saves},
 		{"paints within a second", paintsSoon},
@@ -512,7 +514,7 @@ func filtersByWord(t *testing.T, open opener) {
 	p.key(kb.Enter)
 	p.until(`document.querySelector('#filter-text').validationMessage.includes('404')`)
 	// What an address by hand may not combine is mended, not refused.
-	p = open(s, "?"+url.Values{"dyno": {"web.1"}, "route": {"/users/:id"}, "status": {"drop"}, "last": {"9y"}, "method": {"GET"}}.Encode(), desk).ready()
+	open(s, "?"+url.Values{"dyno": {"web.1"}, "route": {"/users/:id"}, "status": {"drop"}, "last": {"9y"}, "method": {"GET"}}.Encode(), desk).ready()
 	if !s.asks("routes", "dyno=", "route=/users/:id", "status=", "last=15m") {
 		t.Errorf("asked %s", s.lastAsked("routes"))
 	}
@@ -880,6 +882,9 @@ func hostile(t *testing.T, open opener) {
 			document.querySelectorAll('[onload],[onerror],iframe,object').length || undefined].filter(v => v !== undefined).map(String)`); len(found) > 0 {
 			t.Errorf("%q: markup was made of a name: %q", address, found)
 		}
+		if turned := get[int](p, `[...document.body.innerText].filter(c => c === '\u202e').length`); turned > 0 {
+			t.Error("a name turns the text around it")
+		}
 		if wide := get[float64](p, `document.documentElement.scrollWidth`); wide > 1440 {
 			t.Errorf("a long name makes the page %v px wide", wide)
 		}
@@ -1010,6 +1015,52 @@ func saysErrors(t *testing.T, open opener) {
 	s.tick(1)
 	p.follows()
 	p.holds(60, filters{})
+}
+
+func asksOnce(t *testing.T, open opener) {
+	s := newService(t)
+	v := desk
+	// Every wait of seconds is one of 10 ms: were the next question not to wait for the answer, they would pile up.
+	v.before = `{ const later = setTimeout.bind(window); window.setTimeout = (f, ms, ...a) => later(f, ms >= 2500 ? 10 : ms, ...a); }`
+	s.delay = 100 * time.Millisecond
+	open(s, "?last=1m", v).ready()
+	before := s.count("routes")
+	(&tab{t: t}).wait("more questions", func() bool { return s.count("routes") > before+5 })
+	s.with(func() {
+		for what, n := range s.most {
+			if most := map[string]int{"series": 3, "apps": 2}[what]; n > max(1, most) && what != "stream" { // of these there are several kinds
+				t.Errorf("%d questions for %s at once", n, what)
+			}
+		}
+	})
+}
+
+// keeps looks at the store alone.
+func keeps(t *testing.T, open opener) {
+	p := open(newService(t), "", desk).ready()
+	got := get[map[string]any](p, `import('/points.js').then(({Points}) => {
+		const at = (second, requests) => ({start: new Date(second * 1000).toISOString(), requests, status: {200: requests}, codes: {}, bytes: 0, service_ms: {}, connect_ms: {}}), seen = {};
+		const points = new Points(1000, 100);
+		for (let i = 0; i < 10000; i++) points.put(at(i, i));
+		seen.bound = points.length <= 160 && Object.values(points.columns).every(c => c.length === points.length) && points.codes.length === points.length;
+		seen.newest = points.newest === 9999e3 && points.view(3000).requests.join() === '9997,9998,9999';
+		points.put(at(1, 1)); // older than all that is kept
+		points.put({start: 'never'});
+		seen.old = points.newest === 9999e3 && !points.columns.requests.includes(1);
+		points.put(at(10004, 5)); // what is missing stays open, and may come later
+		seen.gap = points.view(6000).requests.join() === '9999,,,,,5';
+		points.put(at(10002, 7));
+		points.put(at(10002, 8));
+		seen.late = points.view(6000).requests.join() === '9999,,,8,,5';
+		points.put(at(90000, 3)); // nothing of what was fits with it
+		seen.far = points.length === 1 && points.sum('requests', 10) === 3;
+		return seen;
+	})`)
+	for _, name := range []string{"bound", "newest", "old", "gap", "late", "far"} {
+		if got[name] != true {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }
 
 func hidden(t *testing.T, open opener) {

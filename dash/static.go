@@ -88,9 +88,9 @@ func pageHeaders(header http.Header) {
 func takesGzip(r *http.Request) bool {
 	for coding := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
 		name, quality, _ := strings.Cut(strings.TrimSpace(coding), ";")
-		quality = strings.ReplaceAll(quality, " ", "")
-		if name == "gzip" && strings.Trim(strings.TrimPrefix(quality, "q="), "0.") != "" || name == "gzip" && quality == "" {
-			return true
+		if strings.TrimSpace(name) == "gzip" {
+			q := strings.TrimPrefix(strings.TrimSpace(quality), "q=")
+			return q == "" || strings.Trim(q, "0.") != "" // q=0, q=0.000: not wanted
 		}
 	}
 	return false

@@ -391,8 +391,8 @@ function showControls() {
 	tables.routes.sorted(state.sort);
 	const chips = ['app', 'dyno', 'route', 'status'].filter(name => state[name]).map(name => {
 		const text = name === 'route' ? `${state.method} ${state.route}`.trim() : state[name];
-		const chip = button(`${name} ${text}`, () => go({...state, [name]: '', ...(name === 'route' ? {method: ''} : {})}), 'chip');
-		chip.title = text;
+		const chip = button(f.plain(`${name} ${text}`), () => go({...state, [name]: '', ...(name === 'route' ? {method: ''} : {})}), 'chip');
+		chip.title = f.plain(text);
 		chip.setAttribute('aria-label', `remove the filter ${name} ${text}`);
 		return chip;
 	});
@@ -477,14 +477,15 @@ function save() {
 function help() {
 	const box = $('all-codes');
 	if (!box.firstChild) {
-		const table = el('table');
+		const table = el('table'), body = el('tbody');
+		table.append(body);
 		for (const code in CODES) {
 			const tr = el('tr'), th = el('th'), td = el('td');
 			th.textContent = code;
 			th.scope = 'row';
 			td.textContent = `${CODES[code][0]}. ${CODES[code].slice(1).join(' ')}`;
 			tr.append(th, td);
-			table.append(tr);
+			body.append(tr);
 		}
 		box.append(table);
 	}

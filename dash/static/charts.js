@@ -53,6 +53,9 @@ function hatched(ctx, kind, ground, color) {
 const BARS = [1, 5, 10, 30, 60, 300, 1200, 3600, 14400].map(s => s * 1000);
 export const barOf = ms => BARS.find(b => ms / b <= 90) ?? BARS.at(-1);
 
+// A count has no halves.
+const WHOLE = Array.from({length: 12}, (_, i) => [1, 2, 5].map(n => n * 10 ** i)).flat();
+
 // The next round number, so that the axis stands still while its values move a little.
 function ceiling(max) {
 	if (!(max > 0)) return 1;
@@ -102,7 +105,7 @@ export class Chart {
 		this.plot.tabIndex = 0;
 		const title = figure.querySelector('h2');
 		for (const [name, value] of [['role', 'slider'], ['aria-label', `${title.textContent}: a chart; arrow keys step through its points`],
-			['aria-valuetext', 'nothing chosen'], ['aria-valuenow', 0]]) this.plot.setAttribute(name, value);
+			['aria-valuetext', 'nothing chosen'], ['aria-valuemin', 0], ['aria-valuemax', 0], ['aria-valuenow', 0]]) this.plot.setAttribute(name, value);
 		this.plot.addEventListener('keydown', e => this.#key(e));
 		this.plot.addEventListener('blur', () => this.#leave());
 		this.plot.addEventListener('pointerenter', () => Chart.#leader = this, true);
@@ -169,7 +172,7 @@ export class Chart {
 			series: [{}, ...stacked, ...series.filter((_, i) => !this.spec.stack || this.spec.series[i].dots)],
 			axes: [
 				{...axis, size: rem * 1.6, space: rem * 5, values: (u, splits, i, space, incr) => f.ticks(splits, incr)},
-				{...axis, size: rem * 3.4, space: rem * (log ? 1.3 : 2), values: (u, splits) => splits.map(v => v == null ? '' : this.spec.axis(v)), ...(log ? {filter: decades} : {})},
+				{...axis, size: rem * 3.4, space: rem * (log ? 1.3 : 2), ...(this.spec.bars ? {incrs: WHOLE} : {}), values: (u, splits) => splits.map(v => v == null ? '' : this.spec.axis(v)), ...(log ? {filter: decades} : {})},
 			],
 			hooks: {setCursor: [() => this.#lead()]},
 		}, this.#data, this.plot);
@@ -233,8 +236,8 @@ export class Chart {
 		slots.forEach((code, i) => {
 			const {li, text} = this.items[i];
 			li.hidden = !code;
-			if (text.textContent !== (code ?? '')) {
-				text.textContent = code ?? '';
+			if (text.textContent !== f.plain(code ?? '')) {
+				text.textContent = f.plain(code ?? '');
 				li.title = code ? describe(code).slice(0, 2).join(': ') : '';
 				li.dataset.series = code ?? '';
 			}

@@ -2,7 +2,7 @@
 export const CODES = {
 	H10: ['App crashed', 'The web process died or never came up.', 'Look at the app\'s log before the first H10, mend it or roll back, restart.'],
 	H11: ['Backlog too deep', 'Requests come faster than the app answers them, and the router\'s queue is full.', 'Add dynos, or make the slowest route faster.'],
-	H12: ['Request timeout', 'The app sent no byte within 30 s. It may still be working on it.', 'Find the route below by p99; move long work to a worker; set a timeout in the app.'],
+	H12: ['Request timeout', 'The app sent no byte within 30 s. It may still be working on it.', 'Find the route by its p99; move long work to a worker; set a timeout in the app.'],
 	H13: ['Closed without response', 'The app closed the connection before it answered.', 'Often a server\'s own timeout or a worker that was killed: compare it with the app\'s log.'],
 	H14: ['No web dynos', 'No web process is running.', 'heroku ps:scale web=1, and a web line in the Procfile.'],
 	H15: ['Idle connection', 'Nothing was sent on the connection for 55 s.', 'Send a heartbeat on streams and WebSockets.'],

@@ -1,4 +1,4 @@
-// Numbers and times as people read them. Everything takes null for "nothing was measured".
+// Numbers, times and names as people read them. Everything takes null for "nothing was measured".
 const NONE = '–';
 const grouped = new Intl.NumberFormat('en');
 const upTo = [0, 1, 2, 3].map(d => new Intl.NumberFormat('en', {maximumFractionDigits: d}));
@@ -14,6 +14,9 @@ function scaled(v, base, units) {
 	while (i < units.length - 1 && Math.abs(v) >= base * 0.9995) v /= base, i++;
 	return [three(v), units[i]];
 }
+
+// plain shows the characters that would turn the text around them: a name is not to look like another.
+export const plain = text => text.replace(/[\u202a-\u202e\u2066-\u2069]/g, '\ufffd');
 
 export const count = v => v == null ? NONE : grouped.format(v);
 export const short = v => v == null ? NONE : Math.abs(v) < 10000 ? grouped.format(Math.round(v)) : scaled(v, 1000, ['', 'k', 'M', 'G', 'T']).join('');

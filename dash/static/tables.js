@@ -1,5 +1,7 @@
 // Tables that are refreshed in place: a row is known by its key, a cell is written only when it changed. While the
 // pointer or the keyboard is in a table its rows keep their places, so that nobody hits another row than he meant.
+import {plain} from './format.js';
+
 const canHover = matchMedia('(hover: hover)');
 
 export class Table {
@@ -111,7 +113,7 @@ function fill(cell, {text = '', value, title = '', bar, mix, off}) {
 	const {td} = cell;
 	if (mix) fillMix(cell, mix);
 	else set(cell.text, text);
-	if (td.title !== title) td.title = title;
+	if (td.title !== (title = plain(title))) td.title = title;
 	if (value !== undefined && td.dataset.value !== String(value)) td.dataset.value = value;
 	if (bar !== undefined && cell.bar !== (bar = Math.round(bar * 1000) / 10)) td.style.setProperty('--bar', `${cell.bar = bar}%`);
 	if (cell.text !== td && cell.text.disabled !== Boolean(off)) cell.text.disabled = Boolean(off);
@@ -140,5 +142,6 @@ export function el(name, cls) {
 }
 
 export function set(e, text) {
+	text = plain(text);
 	if (e.textContent !== text) e.textContent = text;
 }
