@@ -200,7 +200,7 @@ func (p *tab) wait(what string, condition func() bool) {
 	p.t.Helper()
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			p.t.Fatalf("not in time: %s\nthe page: %s", what, get[string](p, `JSON.stringify([document.hidden, document.querySelector('#state').innerText, drain.shown().points.at(-1)]) + document.querySelector('main').innerText.slice(0, 700)`))
+			p.t.Fatalf("not in time: %s\nthe page: %s", what, get[string](p, `JSON.stringify([document.hidden, document.querySelector('#state')?.innerText, window.drain?.shown().points.at(-1)]) + document.body.innerText.slice(0, 700)`))
 		}
 	}
 }
