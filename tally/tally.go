@@ -91,8 +91,8 @@ const (
 	flushEvery = 200 * time.Millisecond
 	// maxPending is how many requests are folded before they must be appended.
 	maxPending = 150_000
-	// seenEntries are shared by the partitions: 30 MB.
-	seenEntries = 1 << 19
+	// seenEntries are shared by the partitions: some 25 MB.
+	seenEntries = 3 << 17
 	minSeen     = 1 << 12
 	// maxUnsure is how many different routes of what was not found are told apart at a time.
 	maxUnsure = 50
