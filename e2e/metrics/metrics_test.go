@@ -498,6 +498,41 @@ func TestCounts_areExactWhateverDies(t *testing.T) {
 	underMemory(t, last, 128<<20)
 }
 
+// The same with a real Kafka, which waits for a dead process for six seconds at least.
+func TestCounts_areExactOnARealKafka(t *testing.T) {
+	dir := t.TempDir()
+	out, err := exec.Command("../../scripts/kafka", "start", "--dir", dir, "--port", "0").Output()
+	if err != nil {
+		t.Fatalf("start Kafka: %v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("../../scripts/kafka", "stop", "--dir", dir).Run() })
+	kafka := strings.TrimPrefix(strings.TrimSpace(string(out)), "KAFKA_URL=")
+	const parts = 4
+	if out, err := exec.Command("../../scripts/kafka", "create", "router", "--partitions", fmt.Sprint(parts), "--dir", dir).CombinedOutput(); err != nil {
+		t.Fatalf("make the topic: %v: %s", err, out)
+	}
+	redis := redisserver.Start(t)
+	settings := []string{"KAFKA_URL=" + kafka, "REDIS_URL=" + redis.URL(), "KAFKA_SESSION_TIMEOUT=6s"}
+	f := newTraffic(t, []string{strings.TrimPrefix(kafka, "kafka://")}, "router", parts)
+	first := start(t, "metrics", settings...)
+	first.says(`takes part in the group`)
+	second := start(t, "metrics", settings...)
+	f.produce(t, 300, 2*time.Second)
+	first.kill()
+	f.produce(t, 300, 2*time.Second)
+	third := start(t, "metrics", settings...)
+	f.produce(t, 300, time.Second)
+	if status := second.term(); status != 0 {
+		t.Errorf("the second one ended with status %d", status)
+	}
+	f.caughtUp(t, third.page())
+	f.equal(t, third.page())
+	l := get[lag](t, third.page()+"/api/v1/lag")
+	if l.Lag != 0 {
+		t.Errorf("a lag of %d is left", l.Lag)
+	}
+}
+
 // underMemory checks the most memory that a process had.
 func underMemory(t *testing.T, p *process, most int64) {
 	t.Helper()
