@@ -42,6 +42,7 @@ type service struct {
 	most    map[string]int // questions at once
 	empty   bool
 	redis   string
+	ready   string
 	dynos   []string
 	mangle  func(status, codes map[string]int) // puts odd names among them
 }
@@ -58,6 +59,7 @@ type event struct {
 
 type route struct{ method, path, app string }
 
+// filters say what is wanted: anything, a name, or what is unnamed.
 type filters struct{ app, dyno, method, route, status string }
 
 type times struct {
@@ -127,7 +129,7 @@ func usualRoutes() []route {
 func newService(t testing.TB) *service {
 	s := &service{
 		t: t, now: 1795262437, routes: usualRoutes(), more: map[int64]int{}, streams: map[chan event]filters{}, sent: map[int64]int{},
-		refuse: map[string]answer{}, busy: map[string]int{}, most: map[string]int{}, records: 123456, lag: 12, late: 420, redis: "ok", dynos: []string{"web.1", "web.2", "web.3", "web.4"},
+		refuse: map[string]answer{}, busy: map[string]int{}, most: map[string]int{}, records: 123456, lag: 12, late: 420, redis: "ok", ready: "ok", dynos: []string{"web.1", "web.2", "web.3", "web.4"},
 	}
 	pages, login, failed := dash.Static(), dash.LoginPage(false), dash.LoginPage(true)
 	mux := http.NewServeMux()
@@ -157,6 +159,13 @@ func (s *service) with(f func()) {
 	f()
 }
 
+// unnamed is the filter of an empty parameter.
+const unnamed = "\x00"
+
+func wanted(want, name string) bool {
+	return want == "" || want == name || want == unnamed && name == ""
+}
+
 // cells adds what fits to the sum that into names, of the seconds from to before to: of every stride-th, which then
 // counts as so many.
 func (s *service) cells(from, to, stride int64, want filters, into func(route, dyno int) *cell) {
@@ -164,12 +173,12 @@ func (s *service) cells(from, to, stride int64, want filters, into func(route, d
 		return
 	}
 	for i, r := range s.routes {
-		if want.app != "" && r.app != want.app || want.route != "" && (r.path != want.route || want.method != "" && r.method != want.method) {
+		if !wanted(want.app, r.app) || !wanted(want.route, r.path) || !wanted(want.method, r.method) {
 			continue
 		}
 		for second := from; second < to; second += stride {
 			c := s.cell(second, i)
-			if c.n == 0 || want.dyno != "" && s.dynos[c.dyno] != want.dyno || want.status != "" && !c.keep(want.status) {
+			if c.n == 0 || !wanted(want.dyno, s.dynos[c.dyno]) || want.status != "" && !c.keep(want.status) {
 				continue
 			}
 			c.bytes = c.n * (700 + i*40)
@@ -382,7 +391,16 @@ func (s *service) methodRows(last int64, want filters) []row {
 
 func (s *service) api(w http.ResponseWriter, r *http.Request) {
 	q, what := r.URL.Query(), r.PathValue("what")
-	want := filters{q.Get("app"), q.Get("dyno"), q.Get("method"), q.Get("route"), q.Get("status")}
+	filter := func(name string) string {
+		if q.Has(name) && q.Get(name) == "" {
+			return unnamed
+		}
+		return q.Get(name)
+	}
+	want := filters{filter("app"), filter("dyno"), filter("method"), filter("route"), q.Get("status")}
+	if by := map[string]string{"routes": "dyno", "methods": "dyno", "dynos": "route", "apps": "route"}[what]; q.Has(by) {
+		s.t.Errorf("the page asked %s: %s are not counted by %s", r.URL, what, by)
+	}
 	seconds := func(name string) int64 {
 		if q.Get(name) == "" {
 			return 0
@@ -456,7 +474,7 @@ func (s *service) pointEvent(second int64, want filters) event {
 }
 
 func (s *service) statusEvent() event {
-	return event{name: "status", data: map[string]any{"now": time.Unix(s.now, 4e8).UTC(), "lag": s.lag, "records": s.records, "skipped": 0, "late_ms": s.late, "redis": s.redis}}
+	return event{name: "status", data: map[string]any{"now": time.Unix(s.now, 4e8).UTC(), "lag": s.lag, "records": s.records, "skipped": 0, "late_ms": s.late, "redis": s.redis, "ready": s.ready}}
 }
 
 func (s *service) stream(w http.ResponseWriter, r *http.Request, want filters) {

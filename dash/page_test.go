@@ -40,6 +40,7 @@ func TestPage(t *testing.T) {
 		{"shows the API's numbers", showsNumbers},
 		{"shows the exact values of a moment in all charts", showsMoment},
 		{"filters by what is clicked, in the address and back again", filtersByClick},
+		{"filters by what has no name", filtersUnnamed},
 		{"filters by what is typed", filtersByWord},
 		{"comes back after a break without a gap or a double", comesBack},
 		{"comes back when nothing is heard", comesBackFromSilence},
@@ -415,10 +416,15 @@ func (s *service) asks(what string, parameters ...string) bool {
 func filtersByClick(t *testing.T, open opener) {
 	s := newService(t)
 	p := open(s, "?last=5m", desk).ready()
-	everything := []string{"series", "stream", "routes", "dynos", "apps", "methods"}
 	asked := func(parameters ...string) {
 		t.Helper()
-		for _, what := range everything {
+		asked := []string{"series", "stream", "routes", "methods", "dynos", "apps"}
+		if strings.HasPrefix(parameters[len(parameters)-1], "route=/") {
+			asked = asked[:4] // the others do not know of routes
+		} else if slices.ContainsFunc(parameters, func(p string) bool { return strings.HasPrefix(p, "dyno=web") }) {
+			asked = append(asked[:2], "dynos", "apps")
+		}
+		for _, what := range asked {
 			p.wait(fmt.Sprintf("%s with %q", what, parameters), func() bool { return s.asks(what, parameters...) })
 		}
 	}
@@ -443,6 +449,14 @@ func filtersByClick(t *testing.T, open opener) {
 	s.tick(3)
 	p.follows()
 	p.holds(300, filters{method: method, route: path})
+	// Dynos are not counted by route, and say so; the rest is the route's.
+	p.until(`document.querySelector('#dynos .note').textContent.startsWith('Not counted by route') && !document.querySelector('#dynos tbody tr') && document.querySelector('#apps .note').textContent.startsWith('Not counted')`)
+	var only []row
+	s.with(func() { only = s.routeRows(300, filters{method: method, route: path}, "requests") })
+	p.key("p", "p")
+	p.until(fmt.Sprintf(`document.querySelector('#statuses tbody td').dataset.value === '%d'`, only[0].Status["200"]))
+	p.click(`#chips .chip[aria-label^="remove the filter route"]`)
+	p.ready().until(`document.querySelectorAll('#dynos tbody tr').length === 12`)
 
 	// A dyno takes the route's place.
 	dyno := p.text("#dynos tbody tr:last-child button")
@@ -450,7 +464,7 @@ func filtersByClick(t *testing.T, open opener) {
 	app, name, _ := strings.Cut(dyno, " ")
 	asked("app="+app, "dyno="+name, "route=", "method=")
 	address("app="+app, "dyno="+name, "route=", "method=")
-	p.ready()
+	p.ready().until(`document.querySelector('#routes .note').textContent.startsWith('Not counted by dyno') && document.querySelector('#methods .note').textContent.startsWith('Not counted')`)
 
 	// One more filter, from a chart's legend.
 	p.click(`#chart-requests .legend li[data-series="4xx"] button`)
@@ -466,10 +480,10 @@ func filtersByClick(t *testing.T, open opener) {
 	// Back, and forward.
 	p.do("history.back()")
 	asked("dyno="+name, "status=")
-	p.do("history.back()")
-	asked("dyno=", "route="+path)
+	p.do("history.go(-2)") // dyno, then the route's filter off
+	asked("dyno=", "method="+method, "route="+path)
 	p.until(`document.querySelector('#chips').innerText.includes('route')`)
-	p.do("history.forward()")
+	p.do("history.go(2)")
 	asked("dyno="+name, "route=")
 	p.ready()
 
@@ -493,6 +507,28 @@ func filtersByClick(t *testing.T, open opener) {
 	if after := get[string](p, "location.search"); after != before || p.text("#chips .chip") == "" {
 		t.Errorf("loaded again: %q, want %q", after, before)
 	}
+}
+
+// What has no name can be asked for as well.
+func filtersUnnamed(t *testing.T, open opener) {
+	s := newService(t)
+	for i := range s.routes {
+		if s.routes[i].app == "blog" {
+			s.routes[i].app = ""
+		}
+	}
+	s.dynos = []string{"", "web.1"}
+	p := open(s, "?last=1m", desk).ready()
+	p.do(`[...document.querySelectorAll('#apps tbody button')].find(b => b.textContent === '(no name)').click()`)
+	p.wait("the unnamed app", func() bool { u := s.lastAsked("stream"); return u.Query().Has("app") && u.Query().Get("app") == "" })
+	p.ready().until(`location.search === '?last=1m&app=' && document.querySelectorAll('#apps tbody tr').length === 1 && document.querySelector('#chips').innerText.includes('app (none)')`)
+	p.do(`[...document.querySelectorAll('#dynos tbody button')].find(b => b.textContent === '(no dyno)').click()`)
+	p.ready().until(`location.search === '?last=1m&app=&dyno='`)
+	s.tick(2)
+	p.follows()
+	p.holds(60, filters{app: unnamed, dyno: unnamed})
+	p.key(kb.Escape)
+	p.until(`location.search === '?last=1m'`)
 }
 
 func filtersByWord(t *testing.T, open opener) {
@@ -519,8 +555,8 @@ func filtersByWord(t *testing.T, open opener) {
 	p.until(`document.querySelector('#filter-text').validationMessage.includes('404')`)
 	// What an address by hand may not combine is mended, not refused.
 	open(s, "?"+url.Values{"dyno": {"web.1"}, "route": {"/users/:id"}, "status": {"drop"}, "last": {"9y"}, "method": {"GET"}}.Encode(), desk).ready()
-	if !s.asks("routes", "dyno=", "route=/users/:id", "status=", "last=15m") {
-		t.Errorf("asked %s", s.lastAsked("routes"))
+	if !s.asks("methods", "dyno=", "route=/users/:id", "status=", "last=15m") {
+		t.Errorf("asked %s", s.lastAsked("methods"))
 	}
 }
 
@@ -1016,7 +1052,11 @@ func saysErrors(t *testing.T, open opener) {
 	p.until(`document.querySelector('#routes .note').textContent === 'not up to date: Redis is away since 12:00'`)
 	p.until(`!document.querySelector('#notice').hidden && document.querySelector('#notice').textContent.includes('Redis is away since 12:00')`)
 	p.until(`document.querySelectorAll('#dynos tbody tr').length === 12`) // the others are not held up
-	s.with(func() { clear(s.refuse) })
+	s.with(func() { clear(s.refuse); s.late, s.lag = 0, 0; s.send(s.statusEvent()) })
+	p.until(`document.querySelector('#kpi-lag .under').textContent === 'up to date'`)
+	s.with(func() { s.ready = "Kafka is away"; s.send(s.statusEvent()) })
+	p.until(`document.querySelector('#kpi-lag .under').textContent === 'Kafka is away' && document.querySelector('#kpi-lag .verdict').textContent === 'not ready'`)
+	s.with(func() { s.ready = "ok"; s.send(s.statusEvent()) })
 	p.key("p", "p") // asks for all tables, at once
 	p.ready()
 	p.wait("no errors", func() bool {

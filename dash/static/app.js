@@ -189,9 +189,9 @@ function figures() {
 	const at = recent?.at(-2)?.service_ms ?? {}; // the last is still being filled
 	if (recent) figure('kpi-p95', f.msParts(at.p95), at.p95, at.p95 == null ? 'nothing measured' : `p50 ${f.ms(at.p50)} · p99 ${f.ms(at.p99)}`);
 	if (status) {
-		const away = status.redis && status.redis !== 'ok' ? String(status.redis) : '';
-		figure('kpi-lag', [f.short(status.lag), status.lag === 1 ? 'record' : 'records'], status.lag,
-			away ? `Redis ${away}` : status.late_ms == null ? '' : `shown ${f.ms(status.late_ms)} late`, away ? 'Redis away' : status.late_ms > 15e3 ? 'behind' : '');
+		const {lag, late_ms: late, redis = 'ok', ready = 'ok'} = status;
+		figure('kpi-lag', [f.short(lag), lag === 1 ? 'record' : 'records'], lag, redis !== 'ok' ? f.plain(`Redis ${redis}`) : ready !== 'ok' ? f.plain(String(ready)) : late ? `shown ${f.ms(late)} late` : 'up to date',
+			redis !== 'ok' ? 'Redis away' : ready !== 'ok' ? 'not ready' : late > 15e3 ? 'behind' : '');
 	}
 	const seconds = live.view(NOW);
 	const fives = values => Array.from({length: Math.floor(values.length / 5)}, (_, i) => values.slice(i * 5, i * 5 + 5).reduce((sum, v) => sum + (v ?? 0), 0));
@@ -221,8 +221,8 @@ function notice(text) {
 
 // An empty picture says why it is empty and what to do about it.
 function emptiness() {
-	const known = rows.apps && view && !('loading' in document.body.dataset);
-	const empty = Boolean(known && !total(rows.apps, 'requests') && !view.requests.some(n => n > 0));
+	const all = summary(), known = all && view && !('loading' in document.body.dataset);
+	const empty = Boolean(known && !total(all, 'requests') && !view.requests.some(n => n > 0));
 	const never = empty && !S.hasFilter(state) && !(status?.records > 0);
 	$('empty').hidden = !empty;
 	document.body.classList.toggle('none', empty);
@@ -280,7 +280,7 @@ function makeTables() {
 	add('routes', {
 		caption: 'routes', key: r => JSON.stringify([r.method, r.route]),
 		columns: [
-			{name: 'Route', class: 'name mono', filter: r => ({route: r.route, method: r.method}), cell: r => ({text: `${r.method} ${r.route}`.trim(), title: `${r.method} ${r.route}`.trim(), off: !r.route})},
+			{name: 'Route', class: 'name mono', filter: r => ({route: r.route, method: r.method}), cell: r => ({text: `${r.method} ${r.route}`.trim() || '(none)', title: `${r.method} ${r.route}`.trim()})},
 			{...column.requests, sort: 'requests'}, {...column.errors, sort: 'errors'}, column.errorShare, column.mix, column.time('p50'), {...column.p95Bar, sort: 'p95'}, column.time('p99'),
 			{name: 'Time', sort: 'time', class: 'n bar minor', title: 'service time of all its requests together', cell: (r, all) => ({text: f.ms(timeOf(r)), value: timeOf(r), bar: share(timeOf(r), highest(all, timeOf))})},
 			column.bytes,
@@ -289,7 +289,7 @@ function makeTables() {
 	add('dynos', {
 		caption: 'dynos', key: r => JSON.stringify([r.app, r.dyno]),
 		columns: [
-			{name: 'Dyno', class: 'name', filter: r => r.dyno ? {app: r.app, dyno: r.dyno} : null, cell: r => ({text: r.dyno ? r.app ? `${r.app} ${r.dyno}` : r.dyno : `${r.app} (no dyno)`.trim(), title: `${r.app} ${r.dyno}`.trim(), off: !r.dyno})},
+			{name: 'Dyno', class: 'name', filter: r => ({app: r.app, dyno: r.dyno}), cell: r => ({text: `${r.app} ${r.dyno || '(no dyno)'}`.trim(), title: `${r.app} ${r.dyno}`.trim()})},
 			column.requests, column.errors, column.mix, column.time('p50'), column.p95Bar, column.time('p99'),
 			{name: 'Connect', class: 'n minor', title: 'connect time, p95', cell: r => ({text: f.ms(r.connect_ms?.p95), value: r.connect_ms?.p95 ?? ''})},
 		],
@@ -297,7 +297,7 @@ function makeTables() {
 	add('apps', {
 		caption: 'apps', key: r => r.app,
 		columns: [
-			{name: 'App', class: 'name', filter: r => r.app ? {app: r.app} : null, cell: r => ({text: r.app || '(no name)', title: r.app, off: !r.app})},
+			{name: 'App', class: 'name', filter: r => ({app: r.app}), cell: r => ({text: r.app || '(no name)', title: r.app})},
 			column.requests, column.errors, column.mix, column.time('p50'), column.p95Bar, column.time('p99'), column.bytes,
 		],
 	});
@@ -315,35 +315,42 @@ function makeTables() {
 	add('methods', {caption: 'methods', key: r => r.name, columns: [{name: 'Method', class: 'name', cell: r => ({text: r.name || '(none)', title: r.name})}, column.n('Requests'), column.share]});
 }
 
+// What the whole of the requests is: of a route's, only the routes tell.
+const summary = () => state.route !== null ? rows.routes : rows.apps;
+
+function showSummary() {
+	const list = summary();
+	if (!list) return;
+	tables.codes.show(folded(list, 'codes'));
+	tables.statuses.show(folded(list, 'status'));
+}
+
 const show = {
-	routes: list => tables.routes.show(list),
+	routes: (list, none) => tables.routes.show(list, none),
 	// In the order of their names: side by side, each in its place.
-	dynos: list => tables.dynos.show(list.toSorted((a, b) => a.app.localeCompare(b.app, 'en') || a.dyno.localeCompare(b.dyno, 'en', {numeric: true}))),
-	apps(list) {
-		tables.apps.show(list);
-		tables.codes.show(folded(list, 'codes'));
-		tables.statuses.show(folded(list, 'status'));
-	},
-	methods: list => tables.methods.show(list.map(r => ({name: r.method, n: r.requests})).sort((a, b) => b.n - a.n)),
+	dynos: (list, none) => tables.dynos.show(list.toSorted((a, b) => a.app.localeCompare(b.app, 'en') || a.dyno.localeCompare(b.dyno, 'en', {numeric: true})), none),
+	apps: (list, none) => tables.apps.show(list, none),
+	methods: (list, none) => tables.methods.show(list.map(r => ({name: r.method, n: r.requests})).sort((a, b) => b.n - a.n), none),
 };
-const fedBy = {routes: ['routes'], dynos: ['dynos'], apps: ['apps', 'codes', 'statuses'], methods: ['methods']};
+const tellsAll = name => name === (state.route !== null ? 'routes' : 'apps');
 
 const tablePolls = Object.keys(rows).map(name => new Poll({
-	url: () => S.query(state, name, {last: S.lastOf(S.windowOf(state)), ...(name === 'routes' ? {limit: 50, sort: state.sort} : {})}),
+	url: () => S.unknownBy(state, name) ? null : S.query(state, name, {last: S.lastOf(S.windowOf(state)), ...(name === 'routes' ? {limit: 50, sort: state.sort} : {})}),
 	every: () => { const {ms} = S.windowOf(state); return ms <= HOUR ? 5e3 : ms <= 6 * HOUR ? 10e3 : 30e3; },
 	idle,
 	got(list) {
 		if (paused && rows[name]) return;
-		rows[name] = list;
-		show[name](list);
+		rows[name] = list ?? [];
+		show[name](rows[name], list ? undefined : `Not counted by ${S.unknownBy(state, name)}: take that filter off to see them.`);
+		if (tellsAll(name)) showSummary();
 		redraw();
 	},
-	failed: message => fedBy[name].forEach(t => tables[t].fail(message)),
+	failed: message => [name, ...(tellsAll(name) ? ['codes', 'statuses'] : [])].forEach(t => tables[t].fail(message)),
 }));
 
 const nowPolls = [
 	new Poll({url: () => S.query(state, 'series', {step: '10s', last: '5m'}), every: () => 3e3, idle, failed: () => {}, got: body => { recent = body.points; redraw(); }}),
-	new Poll({url: () => S.query(state, 'apps', {last: '1m'}), every: () => 3e3, idle, failed: () => {}, got: list => { minute = list; redraw(); }}),
+	new Poll({url: () => S.query(state, state.route !== null ? 'routes' : 'apps', {last: '1m', ...(state.route !== null ? {limit: 50} : {})}), every: () => 3e3, idle, failed: () => {}, got: list => { minute = list; redraw(); }}),
 ];
 
 // ---- the address, and all that follows from it
@@ -389,9 +396,9 @@ function showControls() {
 	for (const b of $('windows').children) b.setAttribute('aria-pressed', b.dataset.last === state.last);
 	$('scale').setAttribute('aria-pressed', state.scale === 'log');
 	tables.routes.sorted(state.sort);
-	const chips = ['app', 'dyno', 'route', 'status'].filter(name => state[name]).map(name => {
-		const text = name === 'route' ? `${state.method} ${state.route}`.trim() : state[name];
-		const chip = button(f.plain(`${name} ${text}`), () => go({...state, [name]: '', ...(name === 'route' ? {method: ''} : {})}), 'chip');
+	const chips = ['app', 'dyno', 'route', 'status'].filter(name => state[name] !== null).map(name => {
+		const text = (name === 'route' ? `${state.method ?? ''} ${state.route}`.trim() : state[name]) || '(none)';
+		const chip = button(f.plain(`${name} ${text}`), () => go({...state, [name]: null, ...(name === 'route' ? {method: null} : {})}), 'chip');
 		chip.title = f.plain(text);
 		chip.setAttribute('aria-label', `remove the filter ${name} ${text}`);
 		return chip;
@@ -400,7 +407,7 @@ function showControls() {
 	$('chips').replaceChildren(...chips);
 }
 
-const clearFilters = () => go({...state, app: '', dyno: '', method: '', route: '', status: ''});
+const clearFilters = () => go({...state, app: null, dyno: null, method: null, route: null, status: null});
 
 function button(text, act, cls) {
 	const b = el('button', cls);
@@ -462,7 +469,7 @@ function shown() {
 		for (const q of TIMES) p.service_ms[q] = view[`service ${q}`][i], p.connect_ms[q] = view[`connect ${q}`][i];
 		return p;
 	});
-	const filters = Object.fromEntries(S.FILTERS.filter(name => state[name]).map(name => [name, state[name]]));
+	const filters = Object.fromEntries(S.FILTERS.filter(name => state[name] !== null).map(name => [name, state[name]]));
 	return {saved: new Date().toISOString(), window: state.last, filters, step_ms: view?.step ?? null, points, ...rows};
 }
 
@@ -507,7 +514,7 @@ function typed(e) {
 
 function suggest() {
 	const known = [
-		...['2xx', '3xx', '4xx', '5xx'].map(s => `status ${s}`), ...folded(rows.apps ?? [], 'status').map(s => `status ${s.name}`),
+		...['2xx', '3xx', '4xx', '5xx'].map(s => `status ${s}`), ...folded(summary() ?? [], 'status').map(s => `status ${s.name}`),
 		...(rows.apps ?? []).filter(r => r.app).map(r => `app ${r.app}`), ...(rows.dynos ?? []).filter(r => r.dyno).map(r => `dyno ${r.dyno}`),
 		...(rows.routes ?? []).map(r => `route ${r.method} ${r.route}`),
 	];

@@ -23,7 +23,8 @@ function toLogin() {
 	location.replace('login');
 }
 
-// Poll asks url() every so often and hands over what came. It rests while idle() is true.
+// Poll asks url() every so often and hands over what came. It rests while idle() is true, and until the next now()
+// where url() is null: then there is nothing to ask.
 export class Poll {
 	#abort;
 	#timer;
@@ -36,8 +37,10 @@ export class Poll {
 	// now asks at once; an answer to an older question is not wanted any more.
 	now() {
 		this.stop();
+		const url = this.url();
+		if (url === null) return this.got(null);
 		const abort = this.#abort = new AbortController();
-		get(this.url(), abort.signal).then(body => {
+		get(url, abort.signal).then(body => {
 			if (abort.signal.aborted) return;
 			this.#failures = 0;
 			this.got(body);

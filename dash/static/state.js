@@ -28,16 +28,16 @@ export function read(search) {
 		scale: one('scale', ['log'], ''),
 		theme: one('theme', ['dark', 'light', 'auto'], ''),
 	};
-	for (const f of FILTERS) state[f] = q.get(f) ?? '';
+	for (const f of FILTERS) state[f] = q.get(f); // null: none; '': the requests that have no name there
 	return tidy(state);
 }
 
 // tidy mends what an address typed by hand may combine and the API refuses.
 function tidy(state) {
-	state.status = state.status.toLowerCase();
-	if (!STATUS.test(state.status)) state.status = '';
-	if (state.route) state.dyno = '';
-	else state.method = '';
+	state.status = state.status?.toLowerCase() ?? null;
+	if (!STATUS.test(state.status ?? '')) state.status = null;
+	if (state.route !== null) state.dyno = null;
+	else state.method = null;
 	return state;
 }
 
@@ -45,29 +45,33 @@ function tidy(state) {
 export function write(state) {
 	const q = new URLSearchParams();
 	if (state.last !== '15m') q.set('last', state.last);
-	for (const f of FILTERS) if (state[f]) q.set(f, state[f]);
+	for (const f of FILTERS) if (state[f] !== null) q.set(f, state[f]);
 	if (state.sort !== 'requests') q.set('sort', state.sort);
 	if (state.scale) q.set('scale', state.scale);
 	if (state.theme) q.set('theme', state.theme);
 	return q.size ? `?${q}` : '';
 }
 
+// Routes and dynos are counted apart: what is told by the one knows nothing of the other.
+const APART = {routes: 'dyno', methods: 'dyno', dynos: 'route', apps: 'route'};
+export const unknownBy = (state, path) => APART[path] && state[APART[path]] !== null ? APART[path] : null;
+
 // query makes an API's URL, relative to the page, with the state's filters.
 export function query(state, path, more = {}) {
 	const q = new URLSearchParams(more);
-	for (const f of FILTERS) if (state[f]) q.set(f, state[f]);
+	for (const f of FILTERS) if (state[f] !== null) q.set(f, state[f]);
 	return `api/v1/${path}${q.size ? `?${q}` : ''}`;
 }
 
 // filtered is the state with one more filter. Dyno and route take each other's place.
 export function filtered(state, change) {
 	const next = {...state, ...change};
-	if (change.dyno) next.route = next.method = '';
-	if (change.route) next.method = change.method ?? '', next.dyno = '';
+	if (change.dyno != null) next.route = next.method = null;
+	if (change.route != null) next.method = change.method ?? null, next.dyno = null;
 	return tidy(next);
 }
 
-export const hasFilter = state => FILTERS.some(f => state[f]);
+export const hasFilter = state => FILTERS.some(f => state[f] !== null);
 
 // parse reads what was typed into the filter: "app:shop", "GET /users/:id", "web.1", "5xx". Null where it means nothing.
 export function parse(text, known) {
@@ -77,7 +81,7 @@ export function parse(text, known) {
 	if (!value) return null;
 	if (kind === 'status' || !kind && STATUS.test(value.toLowerCase())) return STATUS.test(value.toLowerCase()) ? {status: value.toLowerCase()} : null;
 	const route = /^(?:([A-Z]{3,10})\s+)?(\S.*)$/.exec(value);
-	if (kind === 'route' || !kind && route[2].startsWith('/')) return {route: route[2], method: route[1] ?? ''};
+	if (kind === 'route' || !kind && route[2].startsWith('/')) return {route: route[2], method: route[1] ?? null};
 	if (kind === 'app') return {app: value};
 	if (kind === 'dyno' || known.has(value) || /^[a-z][\w-]*\.\d+$/.test(value)) return {dyno: value};
 	return {app: value};

@@ -64,10 +64,11 @@ export class Table {
 		this.section.setAttribute('aria-busy', 'true');
 	}
 
-	show(rows) {
+	// show puts rows in place; without any it says none.
+	show(rows, none = this.none) {
 		delete this.section.dataset.failed;
 		this.section.removeAttribute('aria-busy');
-		this.say(rows.length ? '' : this.none);
+		this.say(rows.length ? '' : none);
 		const keyed = new Map(rows.map(r => [this.key(r), r]));
 		let order = [...keyed.keys()];
 		if (!this.#reset && (canHover.matches && this.table.matches(':hover') || this.body.contains(document.activeElement))) {
