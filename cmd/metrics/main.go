@@ -109,7 +109,10 @@ func run(ctx context.Context, args []string, env environ) error {
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
 		Ready: func() error {
 			if err := group.Ready(); err != nil {
-				return err
+				if cfg.ownBroker {
+					return fmt.Errorf("read the topic %s: %w: start drain, or set KAFKA_URL", cfg.topic, err)
+				}
+				return fmt.Errorf("read the topic %s: %w", cfg.topic, err)
 			}
 			return counting.Ready()
 		},
