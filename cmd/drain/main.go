@@ -36,18 +36,9 @@ import (
 )
 
 func main() {
-	// SIGTERM may come more than once: every one of them is taken.
-	ctx, stop := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		for range signals {
-			stop()
-		}
-	}()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	err := run(ctx, os.Args[1:], environ{os.LookupEnv, os.Stdout, os.Stderr, hup})
+	err := run(settings.UntilStopped(), os.Args[1:], environ{os.LookupEnv, os.Stdout, os.Stderr, hup})
 	os.Exit(settings.ExitStatus("drain", err, os.Stderr))
 }
 

@@ -10,10 +10,8 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,15 +31,7 @@ import (
 )
 
 func main() {
-	ctx, stop := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		for range signals { // they may come more than once
-			stop()
-		}
-	}()
-	err := run(ctx, os.Args[1:], environ{os.LookupEnv, os.Stdout, os.Stderr})
+	err := run(settings.UntilStopped(), os.Args[1:], environ{os.LookupEnv, os.Stdout, os.Stderr})
 	os.Exit(settings.ExitStatus("metrics", err, os.Stderr))
 }
 
