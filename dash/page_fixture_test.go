@@ -330,7 +330,11 @@ func (s *service) series(step, last int64, want filters) []point {
 // rows sums by what key makes of a route and a dyno.
 func (s *service) rows(last int64, want filters, key func(r *route, dyno *string) row) []row {
 	sums := make([]cell, len(s.routes)*len(s.dynos))
-	s.cells(s.now-last+1, s.now+1, 1+last/3601, want, func(route, dyno int) *cell { return &sums[route*len(s.dynos)+dyno] })
+	stride := int64(1)
+	if last > 3600 {
+		stride = last / 600
+	}
+	s.cells(s.now-last+1, s.now+1, stride, want, func(route, dyno int) *cell { return &sums[route*len(s.dynos)+dyno] })
 	byName := map[string]*row{}
 	for i, sum := range sums {
 		if sum.n == 0 {

@@ -524,6 +524,7 @@ func filtersUnnamed(t *testing.T, open opener) {
 	p.ready().until(`location.search === '?last=1m&app=' && document.querySelectorAll('#apps tbody tr').length === 1 && document.querySelector('#chips').innerText.includes('app (none)')`)
 	p.do(`[...document.querySelectorAll('#dynos tbody button')].find(b => b.textContent === '(no dyno)').click()`)
 	p.ready().until(`location.search === '?last=1m&app=&dyno='`)
+	p.until(`!document.querySelector('#chart-connect .plot').hasAttribute('data-nothing')`)
 	s.tick(2)
 	p.follows()
 	p.holds(60, filters{app: unnamed, dyno: unnamed})
@@ -994,6 +995,7 @@ func empty(t *testing.T, open opener) {
 
 	// Nothing that fits is another thing.
 	p = open(s, "?app=nobody", desk)
+	p.until(`document.querySelector('#chart-connect .plot').hasAttribute('data-nothing')`)
 	p.until(`document.querySelector('#empty h2').textContent === 'No request fits these filters'`)
 	p.click("#empty-actions button")
 	p.until(`location.search === ''`)

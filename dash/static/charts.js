@@ -201,12 +201,13 @@ export class Chart {
 				if (series[i].dots) continue;
 				const sum = new Array(n), on = drawn[i];
 				for (let j = 0; j < n; j++) sum[j] = on[j] == null ? null : below ? below[j] + on[j] : on[j];
-				sums.unshift(sum);
+				sums.unshift(this.spec.bars ? sum.map(v => v || null) : sum); // no bar for nothing
 				below = sum;
 			}
 			this.#data = [this.x, ...sums, ...drawn.filter((_, i) => series[i].dots)];
 		} else this.#data = [this.x, ...drawn];
 		this.by = by;
+		if (this.spec.times) this.plot.toggleAttribute('data-nothing', !this.values.some(a => a.some(v => v !== null)));
 		const end = view.x.at(-1) ?? 0;
 		this.#u.batch(() => {
 			this.#u.setData(this.#data, false);
