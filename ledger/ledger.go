@@ -6,7 +6,7 @@
 // The keys of a ledger, all with one hash tag, so that a Redis Cluster has them in one
 // place:
 //
-//	{group:topic}:offsets           hash: next offset of each partition, the log's end, and when
+//	{group:topic}:offsets           hash: next offset of each partition, its owner, the log's end, and when
 //	{group:topic}:totals            hash: records, skipped, repeated; sequence of the touched seconds
 //	{group:topic}:touched           sorted set: seconds, by the sequence in which records came to them
 //	{group:topic}:1s:dynos:START    string: chunks of a window (package window), by dyno
@@ -77,15 +77,21 @@ type Position struct {
 	End       int64 // of the log, when something was added last
 	At        time.Time
 	Minute    int64 // the newest of the records seen, since 1970
+	Owner     int64 // what tells the caller of Open from those before
 }
 
 // None is the Next of a partition of which the ledger has nothing.
 const None = -1
 
-// Open tells the positions of partitions. topicID tells a topic from another one of the same name
+// Open makes the caller the owner of partitions, and tells their positions: who opened them before adds
+// nothing any more. topicID tells a topic from another one of the same name
 // that was before: its offsets are forgotten, its windows stay. With "" they are believed.
 func (l *Ledger) Open(ctx context.Context, topicID string, partitions []int) ([]Position, error) {
-	fields, err := openScript.Run(ctx, l.client, []string{l.key("offsets")}, topicID).StringSlice()
+	args := []any{topicID}
+	for _, p := range partitions {
+		args = append(args, p)
+	}
+	fields, err := openScript.Run(ctx, l.client, []string{l.key("offsets")}, args...).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("read the offsets in Redis: %w", err)
 	}
@@ -101,20 +107,26 @@ func positions(stored map[string]string, partitions []int) ([]Position, error) {
 	for _, id := range partitions {
 		p := Position{Partition: id, Next: None}
 		field := strconv.Itoa(id)
-		if _, ok := stored[field]; ok {
-			var at int64
-			for _, f := range []struct {
-				name  string
-				value *int64
-			}{{field, &p.Next}, {field + ":end", &p.End}, {field + ":at", &at}, {field + ":minute", &p.Minute}} {
-				n, err := strconv.ParseInt(stored[f.name], 10, 64)
-				if err != nil {
-					return nil, fmt.Errorf("read the offsets in Redis: %s is %.40q, not a number: something else may write there", f.name, stored[f.name])
-				}
-				*f.value = n
-			}
-			p.At = time.UnixMilli(at)
+		var at int64
+		type number struct {
+			name  string
+			value *int64
 		}
+		var numbers []number
+		if _, ok := stored[field]; ok {
+			numbers = []number{{field, &p.Next}, {field + ":end", &p.End}, {field + ":at", &at}, {field + ":minute", &p.Minute}}
+		}
+		if _, ok := stored[field+":owner"]; ok {
+			numbers = append(numbers, number{field + ":owner", &p.Owner})
+		}
+		for _, x := range numbers {
+			n, err := strconv.ParseInt(stored[x.name], 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("read the offsets in Redis: %s is %.40q, not a number: something else may write there", x.name, stored[x.name])
+			}
+			*x.value = n
+		}
+		p.At = time.UnixMilli(at)
 		all = append(all, p)
 	}
 	return all, nil
@@ -143,6 +155,7 @@ func (l *Ledger) Seen(ctx context.Context, partition int, newest int64) ([]windo
 // Advance is how far an Entry takes a partition.
 type Advance struct {
 	Partition int
+	Owner     int64 // as Open gave it
 	From      int64 // what the ledger must have as Next, or None
 	Next, End int64
 	Seen      []window.Noted // new in it
@@ -175,7 +188,7 @@ func (l *Ledger) Append(ctx context.Context, e *Entry) error {
 		if p.From != None {
 			from = strconv.FormatInt(p.From, 10)
 		}
-		args = append(args, p.Partition, from, p.Next, p.End, e.Now.UnixMilli(), p.Minute)
+		args = append(args, p.Partition, p.Owner, from, p.Next, p.End, e.Now.UnixMilli(), p.Minute)
 	}
 	args = append(args, e.Records, e.Skipped, e.Repeated)
 	var seconds []any
@@ -224,7 +237,7 @@ func (l *Ledger) Append(ctx context.Context, e *Entry) error {
 // Rewind sets a partition back to an offset before its position, after Kafka lost what was behind. An error may be
 // ErrMovedOn.
 func (l *Ledger) Rewind(ctx context.Context, p Position, to int64) error {
-	return l.Append(ctx, &Entry{Now: time.Now(), Partitions: []Advance{{Partition: p.Partition, From: p.Next, Next: to, End: to, Minute: p.Minute}}})
+	return l.Append(ctx, &Entry{Now: time.Now(), Partitions: []Advance{{Partition: p.Partition, Owner: p.Owner, From: p.Next, Next: to, End: to, Minute: p.Minute}}})
 }
 
 // windowsAtOnce is how many windows are asked for in one command: many enough for
@@ -258,7 +271,8 @@ func (l *Ledger) Windows(ctx context.Context, s window.Span, byRoute bool, each 
 }
 
 // Touched tells the seconds to which records came since a sequence number, and the
-// number to ask with next. Before the first time it is -1, which gives the number only.
+// number to ask with next. The first time it is -1, which gives the number only, or a time: they are
+// Redis' microseconds since 1970.
 func (l *Ledger) Touched(ctx context.Context, since int64) (seconds []int64, next int64, err error) {
 	if since < 0 {
 		next, err = l.client.HGet(ctx, l.key("totals"), "sequence").Int64()
@@ -301,7 +315,7 @@ func (l *Ledger) Progress(ctx context.Context) (Progress, error) {
 	}
 	var partitions []int
 	for field := range offsets.Val() {
-		if id, err := strconv.Atoi(field); err == nil {
+		if id, err := strconv.Atoi(field); err == nil { // :owner and others are not
 			partitions = append(partitions, id)
 		}
 	}

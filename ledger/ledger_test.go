@@ -121,6 +121,76 @@ func TestAppend_isRefusedWhereAnotherWasFaster(t *testing.T) {
 	})
 }
 
+// Who opened a partition before is refused, also where the offset would fit.
+func TestAppend_isRefusedOfAnOwnerBefore(t *testing.T) {
+	onBoth(t, func(t *testing.T, c *redis.Client) {
+		now := time.Now()
+		second := now.Unix() - 5
+		open := func(l *Ledger, topic string) Position {
+			t.Helper()
+			p, err := l.Open(t.Context(), topic, []int{0})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p[0]
+		}
+		add := func(l *Ledger, p Position, next int64) error {
+			return l.Append(t.Context(), &Entry{Now: now, Chunks: folded(second, int(next-max(p.Next, 0)), now), Partitions: []Advance{{Partition: 0, Owner: p.Owner, From: p.Next, Next: next}}})
+		}
+		before, after := New(c, "g", "t"), New(c, "g", "t")
+		old := open(before, "one")
+		mine := open(after, "two") // the topic was made again
+		if err := add(before, old, 500); !errors.Is(err, ErrMovedOn) {
+			t.Errorf("the old topic's: %v", err)
+		}
+		if err := add(after, mine, 10); err != nil {
+			t.Fatal(err)
+		}
+		mine = open(after, "two")
+		if err := after.Rewind(t.Context(), mine, 4); err != nil {
+			t.Fatal(err)
+		}
+		late := Position{Next: 4, Owner: mine.Owner - 1}
+		if err := add(after, late, 10); !errors.Is(err, ErrMovedOn) {
+			t.Errorf("one from before the rewind: %v", err)
+		}
+		if n := requests(t, after, second); n != 10 {
+			t.Errorf("%d requests, want 10", n)
+		}
+	})
+}
+
+// Nothing is taken back of a script that fails: it must not.
+func TestAppend_isWholeWhateverStandsInItsPlace(t *testing.T) {
+	onBoth(t, func(t *testing.T, c *redis.Client) {
+		now := time.Now()
+		second := now.Unix() - 5
+		l := New(c, "g", "t")
+		c.LPush(t.Context(), l.windowKey(window.Resolutions[0], false, second), "x")
+		c.LPush(t.Context(), l.windowKey(window.Resolutions[3], true, window.Resolutions[3].Start(second)), "x")
+		e := &Entry{Now: now, Chunks: folded(second, 10, now), Records: 10, Partitions: []Advance{{Partition: 0, From: None, Next: 10}}}
+		for range 2 {
+			if err := l.Append(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := requests(t, l, second); n != 10 {
+			t.Errorf("%d requests, want 10", n)
+		}
+		for _, key := range []string{"offsets", "totals", "touched"} {
+			c.Del(t.Context(), "{g:t}:"+key)
+			c.Set(t.Context(), "{g:t}:"+key, "x", 0)
+			if err := New(c, "g", "t").Append(t.Context(), e); err == nil || errors.Is(err, ErrMovedOn) {
+				t.Errorf("with another %s: %v", key, err)
+			}
+			c.Del(t.Context(), "{g:t}:"+key)
+			if n := requests(t, l, second); n != 10 {
+				t.Errorf("with another %s something was added: %d requests", key, n)
+			}
+		}
+	})
+}
+
 // Two that believe to own a partition count each of its records once.
 func TestAppend_isExactWithTwoOwners(t *testing.T) {
 	onBoth(t, func(t *testing.T, c *redis.Client) {
@@ -131,11 +201,11 @@ func TestAppend_isExactWithTwoOwners(t *testing.T) {
 		for range 2 {
 			both.Go(func() {
 				l := New(c, "g", "t")
-				next := int64(None)
+				next, owner := int64(None), int64(0)
 				for {
 					from := next
 					next = max(next, 0) + each
-					err := l.Append(context.Background(), &Entry{Now: now, Chunks: folded(second, each, now), Records: each, Partitions: []Advance{{Partition: 0, From: from, Next: next}}})
+					err := l.Append(context.Background(), &Entry{Now: now, Chunks: folded(second, each, now), Records: each, Partitions: []Advance{{Partition: 0, Owner: owner, From: from, Next: next}}})
 					switch {
 					case errors.Is(err, ErrMovedOn):
 						p, err := l.Open(context.Background(), "", []int{0})
@@ -143,7 +213,7 @@ func TestAppend_isExactWithTwoOwners(t *testing.T) {
 							t.Error(err)
 							return
 						}
-						next = p[0].Next
+						next, owner = p[0].Next, p[0].Owner
 					case err != nil:
 						t.Error(err)
 						return
@@ -179,7 +249,7 @@ func TestOpen_forgetsTheOffsetsOfAnotherTopic(t *testing.T) {
 		if next := open("one"); next != None {
 			t.Errorf("an empty ledger begins at %d", next)
 		}
-		if err := l.Append(t.Context(), &Entry{Now: now, Chunks: folded(now.Unix(), 4, now), Records: 4, Partitions: []Advance{{Partition: 0, From: None, Next: 4}}}); err != nil {
+		if err := l.Append(t.Context(), &Entry{Now: now, Chunks: folded(now.Unix(), 4, now), Records: 4, Partitions: []Advance{{Partition: 0, Owner: 1, From: None, Next: 4}}}); err != nil {
 			t.Fatal(err)
 		}
 		for _, topic := range []string{"one", ""} {
@@ -400,6 +470,12 @@ func TestTouched_tellsEachChangeOnce(t *testing.T) {
 		add(a)
 		since = look(since, a)
 		look(since)
+		look(time.Now().Add(-time.Minute).UnixMicro(), a+1, a)
+		look(time.Now().Add(time.Minute).UnixMicro())
+		c.FlushAll(t.Context()) // a Redis that forgot
+		next = None
+		add(a)
+		look(since, a)
 	})
 }
 

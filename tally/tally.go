@@ -66,10 +66,11 @@ type Tally struct {
 
 // pending is what was read and not yet appended.
 type pending struct {
-	fold   *window.Fold
-	counts [numResults]int64
-	moved  int64
-	unsure map[routes.Name]routes.Name // templates that are in fold with window.Unsure before them
+	fold    *window.Fold
+	records int // that were taken, whatever became of them
+	counts  [numResults]int64
+	moved   int64
+	unsure  map[routes.Name]routes.Name // templates that are in fold with window.Unsure before them
 }
 
 func newPending(f *window.Fold) pending {
@@ -79,6 +80,7 @@ func newPending(f *window.Fold) pending {
 // part is a partition that is ours.
 type part struct {
 	id         int
+	owner      int64
 	from, next int64 // what the ledger has, once what was taken is appended; what was folded
 	idle       bool  // nothing was folded since
 	end        int64
@@ -89,7 +91,7 @@ type part struct {
 const (
 	// flushEvery is how long a record waits for others.
 	flushEvery = 200 * time.Millisecond
-	// maxPending is how many requests are folded before they must be appended.
+	// maxPending is how many records are taken before they must be appended.
 	maxPending = 150_000
 	// seenEntries are shared by the partitions: some 25 MB.
 	seenEntries = 3 << 17
@@ -131,7 +133,7 @@ func (t *Tally) Assigned(ctx context.Context, partitions []consume.Partition) er
 	parts := make(map[int]*part)
 	for i := range partitions {
 		p, position := &partitions[i], positions[i]
-		mine := &part{id: p.ID, from: position.Next, seen: window.NewSeen(max(seenEntries/len(partitions), minSeen))}
+		mine := &part{id: p.ID, owner: position.Owner, from: position.Next, seen: window.NewSeen(max(seenEntries/len(partitions), minSeen))}
 		switch {
 		case position.Next == ledger.None:
 			p.Offset = p.First
@@ -177,7 +179,7 @@ func (t *Tally) redisFailed(err error) error {
 func (t *Tally) Consume(ctx context.Context, b *consume.Batch) error {
 	for {
 		t.mu.Lock()
-		if t.fold.Requests < maxPending && !t.fold.Full() {
+		if !t.full() {
 			break
 		}
 		taken := t.taken
@@ -199,11 +201,15 @@ func (t *Tally) Consume(ctx context.Context, b *consume.Batch) error {
 		t.add(p, &b.Records[i], now)
 	}
 	p.next, p.end, p.idle = b.Next, b.End, false
-	if t.fold.Requests >= maxPending || t.fold.Full() {
+	t.records += len(b.Records)
+	if t.full() {
 		t.flushNow()
 	}
 	return nil
 }
+
+// full tells that what is pending should be appended before more is taken. t.mu is held.
+func (t *Tally) full() bool { return t.records >= maxPending || t.fold.Full() }
 
 func (t *Tally) flushNow() {
 	select {
@@ -227,7 +233,10 @@ func (t *Tally) add(p *part, record *consume.Record, now time.Time) {
 		}
 		return
 	}
-	arrived := min(record.Time, now.UnixMilli())
+	arrived := record.Time
+	if arrived < 0 || arrived > now.UnixMilli() { // the producer's word
+		arrived = now.UnixMilli()
+	}
 	if p.seen.Again(r.ID, arrived) {
 		t.counts[repeated]++
 		return
@@ -393,7 +402,7 @@ func (t *Tally) take() (pending, []ledger.Advance) {
 			continue
 		}
 		fresh, minute, old := p.seen.Fresh()
-		advances = append(advances, ledger.Advance{Partition: p.id, From: p.from, Next: p.next, End: p.end, Seen: fresh, Minute: minute, Old: old})
+		advances = append(advances, ledger.Advance{Partition: p.id, Owner: p.owner, From: p.from, Next: p.next, End: p.end, Seen: fresh, Minute: minute, Old: old})
 		p.from, p.idle = p.next, true
 		t.metrics.forgotten.Add(float64(p.seen.Forgotten - p.forgotten))
 		p.forgotten = p.seen.Forgotten

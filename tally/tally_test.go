@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -191,6 +192,50 @@ func TestConsume_countsEachRecordOnceAndSaysWhatBecameOfTheOthers(t *testing.T) 
 	}
 	if n := strings.Count(c.log.String(), "no router's"); n != 1 {
 		t.Errorf("the log tells %d times of odd records: %s", n, c.log.String())
+	}
+	c.Revoked(t.Context())
+}
+
+// What is left out is held back too.
+func TestConsume_isBoundedByWhatIsLeftOut(t *testing.T) {
+	server := redisserver.Start(t)
+	c := newTrial(t, server)
+	c.assign(0, 0)
+	server.Freeze(t)
+	defer server.Thaw(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	values := make([]string, 10_000)
+	taken := 0
+	for ctx.Err() == nil {
+		for i := range values {
+			values[i] = record(fmt.Sprintf("%x-0", taken+i), time.Now().Add(-3*365*24*time.Hour), "")
+		}
+		if c.Consume(ctx, c.batch(values...)) != nil {
+			break
+		}
+		if taken += len(values); taken > 400_000 {
+			t.Fatalf("%d records were taken while Redis is silent", taken)
+		}
+	}
+	end, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	c.Revoked(end)
+}
+
+// Kafka's times are the producer's word.
+func TestConsume_takesAnyTimeOfKafka(t *testing.T) {
+	c := newTrial(t, redisserver.Start(t))
+	c.assign(0, 0)
+	b := c.batch(`{"id":"a-0","method":"GET"}`, `{"id":"b-0","method":"GET"}`, `{"id":"c-0","method":"GET"}`)
+	b.Records[0].Time, b.Records[1].Time = math.MaxInt64, math.MinInt64
+	b.Records[2].Time = -1
+	if err := c.Consume(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	c.flushed()
+	if counts := c.requests(); counts["now"] != 3 {
+		t.Errorf("the windows have %v", counts)
 	}
 	c.Revoked(t.Context())
 }

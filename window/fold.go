@@ -81,7 +81,7 @@ func (f *Fold) Add(r *Request) {
 func add(c *Cell, r *Request) {
 	c.Requests++
 	if r.Bytes > 0 {
-		c.Bytes += r.Bytes
+		c.Bytes = min(c.Bytes+min(r.Bytes, maxSum), maxSum)
 	}
 	if r.Service >= 0 {
 		c.Service.Add(r.Service)

@@ -101,7 +101,7 @@ func (c *cursor) step() int64 {
 	return v
 }
 
-// Counts are bounded, so that what is added up does not overflow.
+// Counts and sums stop at these, so that what is added up does not overflow, and can be read again.
 const (
 	maxSum   = 1 << 60
 	maxCount = 1 << 44
@@ -213,7 +213,7 @@ func (r *Reader) times(c *cursor, of func(*Cell) *Times) {
 	}
 	for i := range r.cells {
 		for j := range of(&r.cells[i]).buckets {
-			of(&r.cells[i]).buckets[j] |= 1 + c.next(maxCount)
+			of(&r.cells[i]).buckets[j] |= 1 + c.next(maxCount-1)
 		}
 	}
 	for i := range r.cells {

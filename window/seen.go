@@ -22,6 +22,8 @@ type Seen struct {
 	newest  int64 // minute since 1970
 	kept    int64 // the newest minute of the last Fresh
 	fresh   []noted
+	told    int // by Fresh, of minute toldOf
+	toldOf  int64
 
 	frame []byte // of the record before, whose entry is likely the next one's too
 	word  uint64
@@ -63,7 +65,7 @@ func (s *Seen) Again(id []byte, at int64) bool {
 	if len(id) == 0 {
 		return false
 	}
-	minute := at / 60_000
+	minute := max(at, 0) / 60_000
 	if minute > s.newest {
 		s.newest = minute
 		s.forget()
@@ -87,16 +89,19 @@ func (s *Seen) Again(id []byte, at int64) bool {
 	return false
 }
 
-// splitID splits an id before the index that its end says, if it does.
+// noIndex is an index that no record of a frame has.
+const noIndex = 1 << 20
+
+// splitID splits an id before the index that its end says; without one the index is noIndex.
 func splitID(id []byte) (frame []byte, index uint64) {
 	i := bytes.LastIndexByte(id, '-')
 	digits := id[i+1:]
 	if i < 0 || len(digits) == 0 || len(digits) > 5 || digits[0] == '0' && len(digits) > 1 {
-		return id, 0
+		return id, noIndex
 	}
 	for _, c := range digits {
 		if c < '0' || c > '9' {
-			return id, 0
+			return id, noIndex
 		}
 		index = index*10 + uint64(c-'0')
 	}
@@ -111,8 +116,9 @@ func (s *Seen) note(n noted) {
 	e, known := s.entries[n.key]
 	if !known || e.minute < n.minute {
 		if len(s.queue)-s.head >= s.most {
-			s.drop()
-			s.Forgotten++
+			if s.drop() {
+				s.Forgotten++
+			}
 			e = s.entries[n.key] // it may have been the one
 		}
 		s.queue = append(s.queue, queued{n.key, n.minute})
@@ -120,15 +126,17 @@ func (s *Seen) note(n noted) {
 	s.entries[n.key] = entry{e.bits | n.bits, max(e.minute, n.minute)}
 }
 
-// drop drops what came first.
-func (s *Seen) drop() {
+// drop drops what came first, and tells whether that was an entry: not one that came again since.
+func (s *Seen) drop() (entry bool) {
 	if q := s.queue[s.head]; s.entries[q.key].minute == q.minute {
 		delete(s.entries, q.key)
+		entry = true
 	}
 	if s.head++; s.head > len(s.queue)/2 {
 		s.queue = s.queue[:copy(s.queue, s.queue[s.head:])]
 		s.head = 0
 	}
+	return entry
 }
 
 // forget drops the entries whose time is over.
@@ -145,10 +153,14 @@ type Noted struct {
 }
 
 // Fresh is what was noted since the last time, the newest minute of all, and the
-// minutes that have become too old to matter, of those that a Fresh gave before. The bytes are the caller's.
+// minutes that have become too old to matter, of those that a Fresh gave before. Of a minute it gives no more
+// than a Seen has room for. The bytes are the caller's.
 func (s *Seen) Fresh() (fresh []Noted, newest int64, old []int64) {
 	for _, n := range s.fresh {
-		if n.minute < s.newest-SeenMinutes {
+		if n.minute != s.toldOf {
+			s.told, s.toldOf = 0, n.minute
+		}
+		if s.told++; s.told > s.most || n.minute < s.newest-SeenMinutes {
 			continue
 		}
 		i := 0

@@ -117,3 +117,30 @@ func BenchmarkSeen(b *testing.B) {
 		}
 	}
 }
+
+// What another process is told of a minute is bounded, also where Kafka's times stand still.
+func TestSeen_tellsABoundedPart(t *testing.T) {
+	s := NewSeen(1000)
+	told := 0
+	for i := range 10_000 {
+		s.Again(fmt.Appendf(nil, "frame%d-0", i), -5)
+		if i%100 == 0 {
+			fresh, _, _ := s.Fresh()
+			for _, n := range fresh {
+				told += len(n.Entries) / 16
+			}
+		}
+	}
+	if told != 1000 {
+		t.Errorf("%d entries are told, want 1000", told)
+	}
+}
+
+func TestSeen_tellsAnIdWithoutAnIndexFromAFrames(t *testing.T) {
+	s := NewSeen(10)
+	for _, id := range []string{"abc-0", "abc", "abc-x", "abc-00"} {
+		if s.Again([]byte(id), 60_000) || !s.Again([]byte(id), 60_000) {
+			t.Errorf("%s is known before, or not afterwards", id)
+		}
+	}
+}

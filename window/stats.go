@@ -17,7 +17,7 @@ func (s *Stats) Add(k *Key, c *Cell) {
 		s.Status, s.Codes = make(map[int]int64), make(map[string]int64)
 	}
 	s.Requests += c.Requests
-	s.Bytes += c.Bytes
+	s.Bytes = min(s.Bytes+c.Bytes, maxSum)
 	if k.Status >= 500 || k.Code != "" {
 		s.Errors += c.Requests
 	}
@@ -37,7 +37,7 @@ func (s *Stats) Merge(other *Stats) {
 		s.Status, s.Codes = make(map[int]int64), make(map[string]int64)
 	}
 	s.Requests += other.Requests
-	s.Bytes += other.Bytes
+	s.Bytes = min(s.Bytes+other.Bytes, maxSum)
 	s.Errors += other.Errors
 	for k, n := range other.Status {
 		s.Status[k] += n

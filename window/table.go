@@ -29,7 +29,7 @@ type Cell struct {
 // Merge adds all that other has counted.
 func (c *Cell) Merge(other *Cell) {
 	c.Requests += other.Requests
-	c.Bytes += other.Bytes
+	c.Bytes = min(c.Bytes+other.Bytes, maxSum)
 	c.Service.Merge(&other.Service)
 	c.Connect.Merge(&other.Connect)
 }

@@ -65,7 +65,8 @@ func (t *Times) add(bucket int, n uint64) {
 		}
 	}
 	if i < len(t.buckets) && t.buckets[i]>>countBits == uint64(bucket) {
-		t.buckets[i] += n
+		held := t.buckets[i] & (1<<countBits - 1)
+		t.buckets[i] += min(n, maxCount-held)
 		return
 	}
 	t.buckets = slices.Insert(t.buckets, i, key|n)

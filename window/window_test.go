@@ -298,6 +298,27 @@ func TestTables_areBounded(t *testing.T) {
 	}
 }
 
+// Numbers as large as the decoder lets them through leave windows readable.
+func TestChunks_stayReadable(t *testing.T) {
+	f := NewFold()
+	for range 20 {
+		f.Add(&Request{Second: 5, Bytes: 999_999_999_999_999_999, Service: math.MaxInt64, Connect: math.MaxInt64})
+	}
+	chunks := f.Chunks(5)[0].ByDyno
+	var m Merger
+	for range 3 {
+		merged, err := m.Merge(append(slices.Clone(chunks), chunks...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		chunks = merged
+	}
+	var sum Stats
+	if err := new(Reader).Each(chunks, func(k *Key, c *Cell) { sum.Add(k, c) }); err != nil || sum.Requests != 160 || sum.Bytes != maxSum {
+		t.Errorf("%d requests, %d bytes, %v", sum.Requests, sum.Bytes, err)
+	}
+}
+
 // The routes with the most requests stay.
 func TestMerge_keepsTheBusiestRoutes(t *testing.T) {
 	f := NewFold()
