@@ -2,6 +2,7 @@ package dash
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math"
 	"slices"
@@ -9,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"drain/ledger"
 	"drain/routes"
 	"drain/window"
 )
@@ -71,7 +71,7 @@ func codes(s *window.Stats) map[string]int64 {
 
 // points calls each with a point for every step, also where nothing happened, in
 // order. What each is given is valid until it returns.
-func points(ctx context.Context, l *ledger.Ledger, p pace, f *filter, each func(start int64, s *window.Stats) error) error {
+func (s *Server) points(ctx context.Context, p pace, f *filter, each func(start int64, s *window.Stats) error) error {
 	var sum window.Stats
 	var reader window.Reader
 	at := p.from
@@ -85,15 +85,15 @@ func points(ctx context.Context, l *ledger.Ledger, p pace, f *filter, each func(
 		return nil
 	}
 	span := window.Span{Resolution: p.resolution, Start: p.from, Windows: int((p.until - p.from + p.resolution.Step - 1) / p.resolution.Step)}
-	err := l.Windows(ctx, span, f.byRoute(), func(start int64, chunks []byte) error {
+	err := s.cfg.Ledger.Windows(ctx, span, f.byRoute(), func(start int64, chunks []byte) error {
 		if err := flush(start - (start-p.from)%p.step); err != nil {
 			return err
 		}
-		return reader.Each(chunks, func(k *window.Key, c *window.Cell) {
+		return s.readable(reader.Each(chunks, func(k *window.Key, c *window.Cell) {
 			if f.takes(k) {
 				sum.Add(k, c)
 			}
-		})
+		}))
 	})
 	if err != nil {
 		return err
@@ -101,25 +101,43 @@ func points(ctx context.Context, l *ledger.Ledger, p pace, f *filter, each func(
 	return flush(p.until)
 }
 
+// readable leaves a window out that cannot be read: the others tell enough.
+func (s *Server) readable(err error) error {
+	if errors.Is(err, window.ErrChunk) {
+		s.damaged.Inc()
+		s.cfg.Logger.Debug("a window in Redis cannot be read", "error", err)
+		return nil
+	}
+	return err
+}
+
+// maxGroups bounds what one answer tells apart: hostile names differ from window to window.
+const maxGroups = 3000
+
 // grouped sums up what happened in the last seconds before now by what of returns, in as few windows as
-// there are for it.
-func grouped[K comparable](ctx context.Context, l *ledger.Ledger, now, last int64, byRoute bool, of func(*window.Key) (K, bool)) (map[K]*window.Stats, error) {
+// there are for it. What is too much is of the group rest.
+func grouped[K comparable](ctx context.Context, s *Server, last int64, byRoute bool, of func(*window.Key) (K, bool), rest K) (map[K]*window.Stats, error) {
+	now := time.Now().Unix()
 	sums := make(map[K]*window.Stats)
 	var reader window.Reader
 	for _, span := range window.Cover(now-last, now+1, now) {
-		err := l.Windows(ctx, span, byRoute, func(_ int64, chunks []byte) error {
-			return reader.Each(chunks, func(k *window.Key, c *window.Cell) {
+		err := s.cfg.Ledger.Windows(ctx, span, byRoute, func(_ int64, chunks []byte) error {
+			return s.readable(reader.Each(chunks, func(k *window.Key, c *window.Cell) {
 				key, ok := of(k)
 				if !ok {
 					return
 				}
-				s := sums[key]
-				if s == nil {
-					s = new(window.Stats)
-					sums[key] = s
+				sum := sums[key]
+				if sum == nil && len(sums) >= maxGroups {
+					key = rest
+					sum = sums[key]
 				}
-				s.Add(k, c)
-			})
+				if sum == nil {
+					sum = new(window.Stats)
+					sums[key] = sum
+				}
+				sum.Add(k, c)
+			}))
 		})
 		if err != nil {
 			return nil, err
@@ -150,10 +168,10 @@ func rowOf(s *window.Stats) row {
 }
 
 // routeRows are the routes of the last seconds.
-func (s *Server) routeRows(ctx context.Context, now, last int64, f *filter) ([]row, error) {
-	found, err := grouped(ctx, s.cfg.Ledger, now, last, true, func(k *window.Key) (routes.Name, bool) {
+func (s *Server) routeRows(ctx context.Context, last int64, f *filter) ([]row, error) {
+	found, err := grouped(ctx, s, last, true, func(k *window.Key) (routes.Name, bool) {
 		return routes.Name{Method: k.Method, Template: k.Route}, f.takes(k)
-	})
+	}, routes.Other)
 	if err != nil {
 		return nil, err
 	}

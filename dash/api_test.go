@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -260,6 +261,8 @@ func TestAPI_saysWhatIsWrongWithAQuestion(t *testing.T) {
 		"/api/v1/routes?limit=0":          "limit=0: a number from 1 to 10000 is wanted",
 		"/api/v1/routes?dyno=web.1":       `"dyno" is no parameter here`,
 		"/api/v1/dynos?route=x":           `"route" is no parameter here`,
+		"/api/v1/series?last=%zz":         "the query cannot be read",
+		"/api/v1/series?last=1h&last=2h":  "last is there 2 times",
 		"/api/v1/stream?after=now":        "after=now: the id of an event is wanted",
 	} {
 		status, body := s.get(path)
@@ -339,10 +342,10 @@ func TestLogin_isAskedForEverywhereButForHealth(t *testing.T) {
 	if status, _ := s.get("/api/v1/lag", "Authorization", "Bearer sesame"); status != 401 || time.Since(began) < punishment {
 		t.Errorf("a wrong password: %d after %v", status, time.Since(began))
 	}
-	if status, _ := s.get("/api/v1/lag", "Cookie", cookieName+"="+newLogin("another").session(time.Now().Add(time.Hour))); status != 401 {
+	if status, _ := s.get("/api/v1/lag", "Cookie", cookieName+"="+newLogin("another", false).session(time.Now().Add(time.Hour))); status != 401 {
 		t.Errorf("a session of another password: %d", status)
 	}
-	if status, _ := s.get("/api/v1/lag", "Cookie", cookieName+"="+newLogin("sesame, open").session(time.Now().Add(-time.Second))); status != 401 {
+	if status, _ := s.get("/api/v1/lag", "Cookie", cookieName+"="+newLogin("sesame, open", false).session(time.Now().Add(-time.Second))); status != 401 {
 		t.Errorf("a session that is over: %d", status)
 	}
 
@@ -387,6 +390,105 @@ func TestGuard_refusesForeignNames(t *testing.T) {
 	open := show(t, func(c *Config) { c.Anonymous = true })
 	if status, _ := open.get("/api/v1/lag", "Host", "metrics.example.com"); status != 200 {
 		t.Errorf("with ALLOW_ANONYMOUS: %d", status)
+	}
+}
+
+// Who guesses wrong waits, a few at a time; others from elsewhere do not wait for them, nor do sessions.
+func TestLogin_keepsGuessersFew(t *testing.T) {
+	s := show(t, func(c *Config) { c.Password, c.Proxied = "sesame, open", true })
+	answers := make(chan int, 100)
+	for range 100 {
+		go func() {
+			status, _ := s.get("/api/v1/lag", "Authorization", "Bearer guess", "X-Forwarded-For", "1.2.3.4, 203.0.113.7")
+			answers <- status
+		}()
+	}
+	waited, turned := 0, 0
+	for range 100 {
+		switch status := <-answers; status {
+		case 401:
+			waited++
+		case 429:
+			turned++
+		default:
+			t.Errorf("a guess is answered %d", status)
+		}
+	}
+	if waited == 0 || waited > 4*guessers || turned == 0 {
+		t.Errorf("%d guesses were looked at, %d turned away", waited, turned)
+	}
+	if status, _ := s.get("/api/v1/lag", "Authorization", "Bearer sesame, open", "X-Forwarded-For", "203.0.113.7, 198.51.100.9"); status != 200 {
+		t.Errorf("from elsewhere: %d", status)
+	}
+}
+
+// One window that cannot be read is left out.
+func TestAnswers_leaveDamagedWindowsOut(t *testing.T) {
+	s := show(t, nil)
+	now := time.Now().Unix()
+	s.count(request(now-3, nil), request(now-40, nil))
+	c := s.redis.Client(t)
+	c.Set(t.Context(), fmt.Sprintf("{g:t}:1s:dynos:%d", now-3), "hello", time.Hour)
+	sum := int64(0)
+	for _, p := range read[answerOfSeries](s, "/api/v1/series?step=1s&last=1m").Points {
+		sum += p.Requests
+	}
+	if sum != 1 {
+		t.Errorf("%d requests, want the one of the other window", sum)
+	}
+	events := s.events(fmt.Sprintf("/api/v1/stream?after=%d", now-10))
+	for range 9 {
+		s.next1(events, "")
+	}
+}
+
+// Names that differ from window to window, codes and statuses of all kinds make no answer large.
+func TestAnswers_areBounded(t *testing.T) {
+	s := show(t, nil)
+	now := time.Now().Unix()
+	n := 0
+	for hour := range int64(8) {
+		var all []window.Request
+		for range 1000 {
+			n++
+			all = append(all, request(now-hour*3600-60, func(r *window.Request) {
+				r.Dyno, r.Route = fmt.Appendf(nil, "web.%d", n), fmt.Sprintf("/r/%d", n)
+				r.Code, r.Status = fmt.Appendf(nil, "%c%02d", 'A'+n%26, n%100), 100+n%900
+			}))
+		}
+		s.count(all...)
+	}
+	for _, path := range []string{"dynos", "routes"} {
+		rows, sum := read[[]row](s, "/api/v1/"+path+"?last=14h&limit=10000"), int64(0)
+		for _, r := range rows {
+			sum += r.Requests
+		}
+		if len(rows) > maxGroups+1 || sum != int64(n) {
+			t.Errorf("%s: %d rows, %d requests of %d", path, len(rows), sum, n)
+		}
+	}
+	for _, p := range read[answerOfSeries](s, "/api/v1/series?step=1h&last=14h").Points {
+		if len(p.Status) > 100 || len(p.Codes) > 100 {
+			t.Errorf("a point has %d statuses, %d codes", len(p.Status), len(p.Codes))
+		}
+	}
+}
+
+// Who does not read an answer keeps nobody else waiting for long.
+func TestAnswers_doNotWaitForSlowReaders(t *testing.T) {
+	s := show(t, nil)
+	for range computations {
+		c, err := net.Dial("tcp", s.server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+		fmt.Fprintf(c, "GET /api/v1/series?step=1m&last=14d HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	}
+	time.Sleep(time.Second)
+	if status, body := s.get("/api/v1/lag"); status != 200 {
+		t.Errorf("%d %s", status, body)
 	}
 }
 
@@ -530,6 +632,37 @@ func TestStream_goesOnWithoutAGap(t *testing.T) {
 			e, _ := s.next1(events, "")
 			if e.id != fmt.Sprint(last+1) {
 				t.Fatalf("%s: %s follows %d", c.path, e.id, last)
+			}
+		}
+	}
+}
+
+// What changed while a stream was away is corrected when it goes on.
+func TestStream_correctsWhatChangedMeanwhile(t *testing.T) {
+	s := show(t, nil)
+	now := time.Now().Unix()
+	s.count(request(now-600, nil))
+	time.Sleep(time.Second)
+	events := s.events("/api/v1/stream", "Last-Event-ID", fmt.Sprint(now-2))
+	for {
+		if _, p := s.next1(events, "correction"); p.Start == time.Unix(now-600, 0).UTC().Format(time.RFC3339) {
+			if p.Requests != 1 {
+				t.Errorf("it is corrected to %d", p.Requests)
+			}
+			return
+		}
+	}
+}
+
+// The first point of a series is whole: what is not kept any more is left out.
+func TestPace_beginsWithWhatIsKept(t *testing.T) {
+	for _, query := range []string{"step=30s&last=24h", "step=7s&last=1h", "step=3599s&last=1h", "step=5m&last=14d", "step=50m&last=14d", "step=10s&last=24h"} {
+		r := httptest.NewRequest(http.MethodGet, "/?"+query, nil)
+		for now := int64(1_800_000_000); now < 1_800_003_600; now++ {
+			q := readQuery(r, "step", "last")
+			p := q.pace(now)
+			if q.err != nil || !p.resolution.Kept(p.from, now) {
+				t.Fatalf("%s at %d: %v, begins %d s ago in windows of %s", query, now, q.err, now-p.from, p.resolution.Name)
 			}
 		}
 	}

@@ -6,8 +6,10 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -16,21 +18,70 @@ import (
 type login struct {
 	password string
 	key      []byte
-	failures chan struct{} // places for those that were wrong, each for punishment
+	proxied  bool
+
+	mu sync.Mutex // guards the following
+	// wrong is how many that guessed wrong wait, by address
+	wrong map[string]int
 }
 
 const (
 	sessionFor  = 30 * 24 * time.Hour
 	cookieName  = "drain_session"
 	punishment  = time.Second
-	guessers    = 8
+	guessers    = 5 // that wait at a time for one address; more are not looked at
 	maxFormSize = 4 << 10
 )
 
-func newLogin(password string) *login {
+func newLogin(password string, proxied bool) *login {
 	key := hmac.New(sha256.New, []byte(password))
 	key.Write([]byte("drain metrics session"))
-	return &login{password, key.Sum(nil), make(chan struct{}, guessers)}
+	return &login{password: password, key: key.Sum(nil), proxied: proxied, wrong: make(map[string]int)}
+}
+
+// who is the address that a request comes from.
+func (l *login) who(r *http.Request) string {
+	if l.proxied {
+		all := r.Header.Values("X-Forwarded-For")
+		if len(all) > 0 {
+			last := all[len(all)-1]
+			return strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
+		}
+	}
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	return host
+}
+
+// try compares a password. Who was wrong waits; who comes from where too many wait for that is not
+// looked at, and is told so.
+func (l *login) try(w http.ResponseWriter, r *http.Request, password string) (right, answered bool) {
+	from := l.who(r)
+	l.mu.Lock()
+	busy := l.wrong[from] >= guessers
+	if !busy {
+		if right = l.is(password); !right {
+			l.wrong[from]++
+		}
+	}
+	l.mu.Unlock()
+	switch {
+	case busy:
+		w.Header().Set("Retry-After", "2")
+		plain(w, http.StatusTooManyRequests, "too many wrong passwords from your address: wait a moment")
+		return false, true
+	case right:
+		return true, false
+	}
+	select {
+	case <-time.After(punishment):
+	case <-r.Context().Done():
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wrong[from]--; l.wrong[from] == 0 {
+		delete(l.wrong, from)
+	}
+	return false, false
 }
 
 func (l *login) is(password string) bool {
@@ -70,11 +121,13 @@ func (l *login) required(next http.Handler) http.Handler {
 			return
 		}
 		if given, ok := credential(r); ok {
-			if l.is(given) {
+			switch right, answered := l.try(w, r, given); {
+			case right:
 				next.ServeHTTP(w, r)
 				return
+			case answered:
+				return
 			}
-			l.punish(r)
 		} else if r.URL.Path == "/" {
 			http.Redirect(w, r, "login", http.StatusSeeOther)
 			return
@@ -94,27 +147,17 @@ func credential(r *http.Request) (string, bool) {
 	return "", false
 }
 
-// punish makes who guessed wrong wait, guessers at a time: the others wait for these.
-func (l *login) punish(r *http.Request) {
-	select {
-	case l.failures <- struct{}{}:
-		defer func() { <-l.failures }()
-	case <-r.Context().Done():
-		return
-	}
-	select {
-	case <-time.After(punishment):
-	case <-r.Context().Done():
-	}
-}
-
 // enter is the login's form.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxFormSize)
-	password := r.PostFormValue("password")
-	if s.cfg.Password == "" || !s.login.is(password) {
-		s.login.punish(r)
-		s.failed.ServeHTTP(w, r)
+	if s.cfg.Password == "" {
+		http.Redirect(w, r, "./", http.StatusSeeOther)
+		return
+	}
+	if right, answered := s.login.try(w, r, r.PostFormValue("password")); !right {
+		if !answered {
+			s.failed.ServeHTTP(w, r)
+		}
 		return
 	}
 	until := time.Now().Add(sessionFor)

@@ -3,6 +3,7 @@ package dash
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -29,13 +30,22 @@ func (q *query) fail(format string, args ...any) {
 	}
 }
 
-// known complains of parameters that are none.
-func (q *query) known(names ...string) {
-	for name := range q.values {
+// readQuery reads the parameters of a request, of those that have these names.
+func readQuery(r *http.Request, names ...string) *query {
+	q := new(query)
+	var err error
+	if q.values, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+		q.fail("the query cannot be read: %v", err)
+	}
+	for name, values := range q.values {
+		if len(values) > 1 {
+			q.fail("%.40s is there %d times", name, len(values))
+		}
 		if !slices.Contains(names, name) {
 			q.fail("%.40q is no parameter here: there are %s", name, strings.Join(names, ", "))
 		}
 	}
+	return q
 }
 
 func (q *query) text(name string) *string {
@@ -166,6 +176,9 @@ func (q *query) pace(now int64) pace {
 			}
 		}
 		q.fail("step=%ds and last=%ds: windows of %s are kept for %v only: take a %s", step, last, p.resolution.Name, time.Duration(kept)*time.Second, longer)
+	}
+	if !p.resolution.Kept(p.from, now) { // else the first point would tell too little
+		p.from += step
 	}
 	if last/step > maxPoints {
 		q.fail("step=%ds and last=%ds: these are %d points, and %d are the most: take a longer step", step, last, last/step, maxPoints)

@@ -3,6 +3,7 @@
 package dash
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,10 +11,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"drain/ledger"
@@ -35,8 +39,11 @@ type Config struct {
 	Password string
 	// Anonymous answers everybody without a Password.
 	Anonymous bool
-	Metrics   http.Handler
-	Logger    *slog.Logger
+	// Proxied tells that requests come by a router that appends the client's address to
+	// X-Forwarded-For, as Heroku's does.
+	Proxied bool
+	Metrics http.Handler
+	Logger  *slog.Logger
 	// Registerer takes the metrics.
 	Registerer prometheus.Registerer
 }
@@ -48,6 +55,7 @@ type Server struct {
 	hub     *hub
 	places  chan struct{} // taken while an answer is made
 	streams prometheus.Gauge
+	damaged prometheus.Counter
 	failed  http.Handler // the login form that says so
 }
 
@@ -58,13 +66,16 @@ const (
 	waitFor      = 10 * time.Second
 	// answerWithin is what the ledger may take for one.
 	answerWithin = 20 * time.Second
+	// smallAnswer is one of which many may wait to be taken.
+	smallAnswer = 128 << 10
 )
 
 // New makes a Server.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, login: newLogin(cfg.Password), hub: newHub(cfg.Ledger, cfg.Logger), places: make(chan struct{}, computations), failed: LoginPage(true)}
+	s := &Server{cfg: cfg, login: newLogin(cfg.Password, cfg.Proxied), hub: newHub(cfg.Ledger, cfg.Logger), places: make(chan struct{}, computations), failed: LoginPage(true)}
 	s.streams = prometheus.NewGauge(prometheus.GaugeOpts{Name: "drain_metrics_streams", Help: "Pages and others that are sent a point a second."})
-	cfg.Registerer.MustRegister(s.streams)
+	s.damaged = prometheus.NewCounter(prometheus.CounterOpts{Name: "drain_metrics_damaged_windows_total", Help: "Windows in Redis that could not be read and were left out of an answer."})
+	cfg.Registerer.MustRegister(s.streams, s.damaged)
 	return s
 }
 
@@ -74,7 +85,7 @@ func (s *Server) Run(ctx context.Context) { s.hub.run(ctx) }
 // Handler answers all requests.
 func (s *Server) Handler() http.Handler {
 	r := chi.NewRouter()
-	r.Use(s.guard)
+	r.Use(s.guard, middleware.GetHead)
 	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	r.Get("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := s.cfg.Ready(); err != nil {
@@ -140,35 +151,53 @@ func (s *Server) answer(ask func(context.Context, *query) (any, error), names []
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), waitFor)
 		defer cancel()
-		select {
-		case s.places <- struct{}{}:
-			defer func() { <-s.places }()
-		case <-ctx.Done():
+		if !s.enterPlace(ctx) {
 			s.fail(w, r, errBusy)
 			return
 		}
+		left := sync.OnceFunc(func() { <-s.places })
+		defer left()
 		ctx, cancel = context.WithTimeout(r.Context(), answerWithin)
 		defer cancel()
-		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerWithin + writeWithin)); err != nil {
-			s.fail(w, r, err)
-			return
-		}
-		q := &query{values: r.URL.Query()}
-		q.known(names...)
+		q := readQuery(r, names...)
 		value, err := ask(ctx, q)
 		if err == nil {
 			err = q.err
+		}
+		var body bytes.Buffer
+		if err == nil {
+			err = json.NewEncoder(&body).Encode(value)
 		}
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
+		within := writeWithin
+		if body.Len() < smallAnswer {
+			left() // who does not read it keeps nobody else waiting
+		} else {
+			within /= 2
+		}
+		control := http.NewResponseController(w)
+		_ = control.SetWriteDeadline(time.Now().Add(within))
+		defer control.SetWriteDeadline(time.Time{})
 		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if err := json.NewEncoder(w).Encode(value); err != nil {
+		if _, err := w.Write(body.Bytes()); err != nil {
 			s.cfg.Logger.Debug("an answer was not taken", "error", err)
 		}
+	}
+}
+
+// enterPlace waits for a place among those that make answers; leave it by taking from s.places.
+func (s *Server) enterPlace(ctx context.Context) bool {
+	select {
+	case s.places <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -195,7 +224,7 @@ func (s *Server) series(ctx context.Context, q *query) (any, error) {
 		StepMS int64   `json:"step_ms"`
 		Points []point `json:"points"`
 	}{StepMS: p.step * 1000, Points: make([]point, 0, (p.until-p.from)/p.step+1)}
-	err := points(ctx, s.cfg.Ledger, p, &f, func(start int64, sum *window.Stats) error {
+	err := s.points(ctx, p, &f, func(start int64, sum *window.Stats) error {
 		answer.Points = append(answer.Points, pointOf(start, sum))
 		return nil
 	})
@@ -223,27 +252,35 @@ func (s *Server) routes(ctx context.Context, q *query) (any, error) {
 	if q.err != nil {
 		return nil, q.err
 	}
-	rows, err := s.routeRows(ctx, time.Now().Unix(), int64(t.last), &t.filter)
+	rows, err := s.routeRows(ctx, int64(t.last), &t.filter)
 	return t.rows(rows), err
 }
 
 func (s *Server) dynos(ctx context.Context, q *query) (any, error) {
 	type key struct{ app, dyno string }
 	t := q.table(1000)
-	return tableOf(ctx, s, q, &t, func(k *window.Key) key { return key{k.App, k.Dyno} }, func(k key, r *row) { r.App, r.Dyno = &k.app, &k.dyno })
+	return tableOf(ctx, s, q, &t, tableBy[key]{
+		of: func(k *window.Key) key { return key{k.App, k.Dyno} }, name: func(k key, r *row) { r.App, r.Dyno = &k.app, &k.dyno }, rest: key{window.Other, window.Other},
+	})
 }
 
 func (s *Server) apps(ctx context.Context, q *query) (any, error) {
 	t := q.table(1000)
-	return tableOf(ctx, s, q, &t, func(k *window.Key) string { return k.App }, func(k string, r *row) { r.App = &k })
+	return tableOf(ctx, s, q, &t, tableBy[string]{of: func(k *window.Key) string { return k.App }, name: func(k string, r *row) { r.App = &k }, rest: window.Other})
 }
 
-// tableOf is a table by what of returns; name puts that into a row.
-func tableOf[K comparable](ctx context.Context, s *Server, q *query, t *tableQuery, of func(*window.Key) K, name func(K, *row)) (any, error) {
+// tableBy says by what a table is.
+type tableBy[K comparable] struct {
+	of   func(*window.Key) K
+	name func(K, *row) // puts it into a row
+	rest K             // stands for what is too much
+}
+
+func tableOf[K comparable](ctx context.Context, s *Server, q *query, t *tableQuery, by tableBy[K]) (any, error) {
 	if q.err != nil {
 		return nil, q.err
 	}
-	sums, err := grouped(ctx, s.cfg.Ledger, time.Now().Unix(), int64(t.last), false, func(k *window.Key) (K, bool) { return of(k), t.filter.takes(k) })
+	sums, err := grouped(ctx, s, int64(t.last), false, func(k *window.Key) (K, bool) { return by.of(k), t.filter.takes(k) }, by.rest)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +289,7 @@ func tableOf[K comparable](ctx context.Context, s *Server, q *query, t *tableQue
 		r := rowOf(sum)
 		connect := timesOf(&sum.Connect)
 		r.Connect = &connect
-		name(k, &r)
+		by.name(k, &r)
 		rows = append(rows, r)
 	}
 	return t.rows(rows), nil
@@ -267,7 +304,7 @@ func (s *Server) methods(ctx context.Context, q *query) (any, error) {
 	if q.err != nil {
 		return nil, q.err
 	}
-	sums, err := grouped(ctx, s.cfg.Ledger, time.Now().Unix(), last, true, func(k *window.Key) (string, bool) { return k.Method, f.takes(k) })
+	sums, err := grouped(ctx, s, last, true, func(k *window.Key) (string, bool) { return k.Method, f.takes(k) }, window.Other)
 	if err != nil {
 		return nil, err
 	}

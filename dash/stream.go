@@ -1,11 +1,12 @@
 package dash
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"sort"
@@ -46,8 +47,11 @@ const (
 	// anew when there is more.
 	maxStreams = 200
 	maxTouched = 3600
-	// recent seconds are sent again to who goes on after one.
-	recent = 10
+	// recent is how far back changes are looked for before the second after which a stream goes on.
+	recent = 10 * time.Second
+	// readAtOnce is how many seconds of a stream are read together, in a place among the answers where
+	// they are more than a few.
+	readAtOnce, few = 300, 10
 	// statusEvery, heartbeatEvery: on Heroku a stream that is silent for 55 s is cut.
 	statusEvery    = 2 * time.Second
 	heartbeatEvery = 15 * time.Second
@@ -161,9 +165,8 @@ func (h *hub) look(ctx context.Context) {
 
 // stream sends a point a second.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
-	q := &query{values: r.URL.Query()}
-	q.known(append([]string{"after"}, filterNames...)...)
-	e := &events{w: w, control: http.NewResponseController(w), server: s, filter: q.filter(), next: time.Now().Unix()}
+	q := readQuery(r, append([]string{"after"}, filterNames...)...)
+	e := &events{w: w, control: http.NewResponseController(w), server: s, filter: q.filter(), next: time.Now().Unix(), late: make(map[int64]struct{})}
 	after := r.Header.Get("Last-Event-ID")
 	if after == "" {
 		after = q.values.Get("after")
@@ -186,10 +189,8 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.hub.leave(e.listener)
-	if after != "" { // what came to these since they were read
-		for second := e.next - recent; second < e.next; second++ {
-			e.listener.touched[second] = struct{}{}
-		}
+	if after != "" { // what came to earlier seconds since that one was sent
+		e.since = time.Unix(e.next, 0).Add(-recent).UnixMicro()
 	}
 	s.streams.Inc()
 	defer s.streams.Dec()
@@ -209,7 +210,9 @@ type events struct {
 	server   *Server
 	filter   filter
 	listener *listener
-	next     int64 // second to be sent next
+	next     int64              // second to be sent next
+	since    int64              // sequence from which changes of earlier seconds are still to be looked for, 0 for none
+	late     map[int64]struct{} // seconds to be sent again
 	told     time.Time
 	beat     time.Time
 }
@@ -237,24 +240,35 @@ func (e *events) send(ctx context.Context) error {
 func (e *events) tell(ctx context.Context) error {
 	touched := e.server.hub.take(e.listener)
 	now := time.Now()
-	var late []int64
+	if e.since > 0 {
+		if earlier, _, err := e.server.cfg.Ledger.Touched(ctx, e.since); err == nil {
+			touched, e.since = append(touched, earlier...), 0
+		}
+	}
 	for _, second := range touched {
-		if second < e.next && second >= now.Unix()-window.Resolutions[0].Keep {
-			late = append(late, second)
+		if second < e.next {
+			e.late[second] = struct{}{}
 		}
 	}
 	until := now.Add(-settled).Unix() // it has not ended
-	if e.next < until {
-		if err := e.points(ctx, e.next, until, "", func(start int64) { e.next = start + 1 }); err != nil {
+	for from := e.next; from < until; from = e.next {
+		if err := e.points(ctx, from, min(until, from+readAtOnce), ""); err != nil {
 			return err
 		}
+		if e.next == from {
+			break // Redis is away
+		}
 	}
+	late := slices.Sorted(maps.Keys(e.late))
 	for len(late) > 0 { // seconds that follow each other are read together
 		n := 1
-		for n < len(late) && late[n] == late[n-1]+1 {
+		for n < len(late) && n < readAtOnce && late[n] == late[n-1]+1 {
 			n++
 		}
-		if err := e.points(ctx, late[0], late[n-1]+1, "correction", func(int64) {}); err != nil {
+		if late[0] < now.Unix()-window.Resolutions[0].Keep {
+			delete(e.late, late[0])
+			n = 1
+		} else if err := e.points(ctx, late[0], late[n-1]+1, "correction"); err != nil {
 			return err
 		}
 		late = late[n:]
@@ -272,31 +286,42 @@ func (e *events) tell(ctx context.Context) error {
 	return nil
 }
 
-// points sends the points from a second until another.
-func (e *events) points(ctx context.Context, from, until int64, event string, sent func(start int64)) error {
-	var failed error
-	p := pace{1, from, until, window.Resolutions[0]}
-	err := points(ctx, e.server.cfg.Ledger, p, &e.filter, func(start int64, sum *window.Stats) error {
+// points sends the points from a second until another, or none of them where Redis does not answer.
+func (e *events) points(ctx context.Context, from, until int64, event string) error {
+	if until-from > few {
+		if !e.server.enterPlace(ctx) {
+			return ctx.Err()
+		}
+	}
+	var text bytes.Buffer
+	within, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	err := e.server.points(within, pace{1, from, until, window.Resolutions[0]}, &e.filter, func(start int64, sum *window.Stats) error {
 		data, err := json.Marshal(pointOf(start, sum))
-		if err != nil {
-			return err
-		}
 		if event != "" {
-			failed = e.write(fmt.Sprintf("event: %s\ndata: %s\n\n", event, data))
+			fmt.Fprintf(&text, "event: %s\ndata: %s\n\n", event, data)
 		} else {
-			failed = e.write(fmt.Sprintf("id: %d\ndata: %s\n\n", start, data))
+			fmt.Fprintf(&text, "id: %d\ndata: %s\n\n", start, data)
 		}
-		if failed == nil {
-			sent(start)
-		}
-		return failed
+		return err
 	})
-	if failed != nil || ctx.Err() != nil {
-		return cmp.Or(failed, ctx.Err())
+	if until-from > few {
+		<-e.server.places
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if err != nil {
 		e.server.cfg.Logger.Debug("a stream waits for Redis", "error", err)
+		return nil
 	}
+	if err := e.write(text.String()); err != nil {
+		return err
+	}
+	for second := from; second < until; second++ {
+		delete(e.late, second)
+	}
+	e.next = max(e.next, until)
 	return nil
 }
 

@@ -22,13 +22,31 @@ func (s *Stats) Add(k *Key, c *Cell) {
 		s.Errors += c.Requests
 	}
 	if k.Status > 0 {
-		s.Status[k.Status] += c.Requests
+		s.status(k.Status, c.Requests)
 	}
 	if k.Code != "" {
-		s.Codes[k.Code] += c.Requests
+		s.code(k.Code, c.Requests)
 	}
 	s.Service.Add(&c.Service)
 	s.Connect.Add(&c.Connect)
+}
+
+// maxKinds bounds the statuses and the codes that are told apart: of more, a status is its class's
+// lowest, a code Other.
+const maxKinds = 80
+
+func (s *Stats) status(status int, n int64) {
+	if _, known := s.Status[status]; !known && len(s.Status) >= maxKinds {
+		status = status / 100 * 100
+	}
+	s.Status[status] += n
+}
+
+func (s *Stats) code(code string, n int64) {
+	if _, known := s.Codes[code]; !known && len(s.Codes) >= maxKinds {
+		code = Other
+	}
+	s.Codes[code] += n
 }
 
 // Merge adds all of other.
@@ -40,10 +58,10 @@ func (s *Stats) Merge(other *Stats) {
 	s.Bytes = min(s.Bytes+other.Bytes, maxSum)
 	s.Errors += other.Errors
 	for k, n := range other.Status {
-		s.Status[k] += n
+		s.status(k, n)
 	}
 	for k, n := range other.Codes {
-		s.Codes[k] += n
+		s.code(k, n)
 	}
 	s.Service.Merge(&other.Service)
 	s.Connect.Merge(&other.Connect)

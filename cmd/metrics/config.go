@@ -58,6 +58,7 @@ type config struct {
 	listen       string
 	password     string
 	anonymous    bool
+	onHeroku     bool
 	redis        *redis.Options // nil: the embedded one
 	kafka        *cluster.Config
 	ownBroker    bool // drain's embedded one
@@ -123,12 +124,12 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 		return nil, r.Err
 	}
 	c.group = c.kafka.Prefix + f.KafkaGroup
-	onHeroku := env("DYNO") != ""
-	if c.redis, err = f.redis(onHeroku); err != nil {
+	c.onHeroku = env("DYNO") != ""
+	if c.redis, err = f.redis(c.onHeroku); err != nil {
 		return nil, err
 	}
 	if c.kafka.Addresses == nil {
-		if onHeroku {
+		if c.onHeroku {
 			return nil, errors.New("KAFKA_URL: not set: attach Kafka to the app (heroku addons:attach)")
 		}
 		c.ownBroker = true

@@ -87,6 +87,8 @@ func run(ctx context.Context, args []string, env environ) error {
 	}
 	client := newRedis(options)
 	defer client.Close()
+	readers := newRedis(options) // whoever looks takes no connection from the counting
+	defer readers.Close()
 	book := ledger.New(client, cfg.group, cfg.topic)
 	counting := tally.New(tally.Config{Ledger: book, Rules: cfg.rules, Logger: log, Registerer: reg})
 	group := consume.New(consume.Config{
@@ -95,7 +97,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	})
 	counting.Attach(group)
 	page := dash.New(dash.Config{
-		Ledger: book, Rules: cfg.rules, Password: cfg.password, Anonymous: cfg.anonymous, Logger: log, Registerer: reg,
+		Ledger: ledger.New(readers, cfg.group, cfg.topic), Rules: cfg.rules, Password: cfg.password, Anonymous: cfg.anonymous, Proxied: cfg.onHeroku, Logger: log, Registerer: reg,
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
 		Ready: func() error {
 			if err := group.Ready(); err != nil {
@@ -115,7 +117,7 @@ func run(ctx context.Context, args []string, env environ) error {
 		},
 	})
 	server := &http.Server{
-		Handler: page.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: page.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what clients do wrong
 	}
 	greet(ctx, env.stdout, log, cfg, listener.Addr(), client)
@@ -155,7 +157,9 @@ func limitMemory() {
 }
 
 // newRedis makes a client whose commands end with their context. What is tried again, tally says.
-func newRedis(o *redis.Options) *redis.Client {
+func newRedis(options *redis.Options) *redis.Client {
+	own := *options
+	o := &own
 	o.ContextTimeoutEnabled, o.MaxRetries = true, -1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 2*time.Second, 10*time.Second, 10*time.Second
 	o.PoolSize, o.PoolTimeout = 8, 5*time.Second
