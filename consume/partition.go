@@ -330,6 +330,7 @@ func (p *partition) decode(ctx context.Context, a *answered) bool {
 // consume gives the handler records until it takes them; false if no more are wanted.
 func (p *partition) consume(ctx context.Context, records []Record, next int64) bool {
 	wait := newBackoff(100*time.Millisecond, 5*time.Second)
+	defer func() { p.batch = Batch{} }() // it would keep the answer
 	for failed := false; ; failed = true {
 		p.batch = Batch{p.id, records, next, p.end.Load()}
 		err := p.g.cfg.Handler.Consume(ctx, &p.batch)
