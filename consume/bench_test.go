@@ -98,11 +98,9 @@ func cpu() time.Duration {
 
 // counter is a handler that counts.
 type counter struct {
-	from  int64
 	bytes atomic.Int64
 	left  atomic.Int64
 	end   chan struct{}
-	group *Group
 }
 
 func (c *counter) Assigned(_ context.Context, all []Partition) error {

@@ -538,9 +538,7 @@ func TestRefusalsAreToldAndTriedAgain(t *testing.T) {
 			l := newLedger(t)
 			r := w.join(l, nil)
 			eventually(t, "it says why: "+test.says, func() bool { err := r.Ready(); return err != nil && strings.Contains(err.Error(), test.says) })
-			if !r.log.Says(test.says[:7]) {
-				t.Error("it is not told")
-			}
+			eventually(t, "it is told", func() bool { return r.log.Says(test.says[:7]) })
 			h.Remove()
 			eventually(t, "it is read", func() bool { return l.count() == 1 })
 			r.ready()
@@ -644,7 +642,7 @@ func TestBrokenBatchIsLeftOut(t *testing.T) {
 func TestLongGoodbye(t *testing.T) {
 	both(t, 2, func(t *testing.T, w *world) {
 		short := func(cfg *Config, _ *bookkeeper) {
-			cfg.SessionTimeout, cfg.RebalanceTimeout = time.Second, 20*time.Second
+			cfg.SessionTimeout, cfg.RebalanceTimeout = 3*time.Second, 20*time.Second
 		}
 		l := newLedger(t)
 		var letGo atomic.Bool
@@ -653,7 +651,7 @@ func TestLongGoodbye(t *testing.T) {
 			b.name = "a"
 			b.revoked = func(ctx context.Context) {
 				if !letGo.Load() {
-					time.Sleep(4 * time.Second)
+					time.Sleep(5 * time.Second)
 				}
 				letGo.Store(true)
 				if ctx.Err() != nil {
@@ -703,40 +701,41 @@ func TestGoodbyeHasALimit(t *testing.T) {
 }
 
 // TestSlowHandlerStays: a handler that blocks for longer than the session keeps its partitions,
-// and its context ends when it is to let go.
+// even while it does not notice that it is to let go.
 func TestSlowHandlerStays(t *testing.T) {
 	both(t, 2, func(t *testing.T, w *world) {
 		l := newLedger(t)
 		blocked := make(chan struct{})
-		ended := make(chan struct{})
 		var once sync.Once
-		r := w.join(l, func(cfg *Config, b *bookkeeper) {
-			cfg.SessionTimeout = time.Second
+		session := func(cfg *Config) { cfg.SessionTimeout = 3 * time.Second }
+		a := w.join(l, func(cfg *Config, b *bookkeeper) {
+			session(cfg)
 			b.consume = func(ctx context.Context, _ *Batch) error {
 				once.Do(func() {
 					close(blocked)
-					time.Sleep(3 * time.Second)
-				})
-				if ctx.Err() == nil {
+					time.Sleep(5 * time.Second)
+					if ctx.Err() != nil {
+						t.Error("the assignment has ended")
+					}
 					<-ctx.Done()
-					once = sync.Once{}
-					close(ended)
-				}
+					time.Sleep(5 * time.Second)
+				})
 				return ctx.Err()
 			}
 		})
 		w.write(0, "x")
 		<-blocked
-		eventually(t, "it waits on", func() bool { return r.metric("drain_consumer_rebalances_total") == 1 })
-		time.Sleep(3500 * time.Millisecond)
-		if n := r.metric("drain_consumer_rebalances_total"); n != 1 {
-			t.Errorf("%v generations", n)
+		generations, errs := a.metric("drain_consumer_rebalances_total"), a.metric("drain_consumer_errors_total", "what=group")
+		time.Sleep(5 * time.Second)
+		b := w.join(l, func(cfg *Config, _ *bookkeeper) { session(cfg) })
+		eventually(t, "both have one", func() bool { return len(a.Lag()) == 1 && len(b.Lag()) == 1 })
+		if n := a.metric("drain_consumer_rebalances_total"); n != generations+1 {
+			t.Errorf("%v generations more", n-generations)
 		}
-		r.stopsWithin(2 * time.Second)
-		<-ended
-		if l.count() != 0 {
-			t.Error("it was taken")
+		if n := a.metric("drain_consumer_errors_total", "what=group"); n != errs {
+			t.Errorf("%v errors of the group", n-errs)
 		}
+		eventually(t, "it is read", func() bool { return l.count() == 1 })
 	})
 }
 

@@ -52,15 +52,17 @@ func (g *Group) look(ctx context.Context, since time.Time) (*layout, error) {
 	return found, err
 }
 
-// lookUp asks one of the brokers, the next one after an error. The connection is kept, until
-// unlook.
-func (g *Group) lookUp(ctx context.Context) (*layout, error) {
-	var errs []error
-	for range g.cfg.Cluster.Addresses {
+// lookUp asks one of the brokers, and the next one after an error. The connection is kept, until
+// unlook; that it has ended meanwhile is no error.
+func (g *Group) lookUp(ctx context.Context) (found *layout, err error) {
+	tries := len(g.cfg.Cluster.Addresses)
+	if g.asking != nil {
+		tries++
+	}
+	for range tries {
 		if g.asking == nil {
-			l, err := connect(ctx, g.cfg.Cluster, g.nextAddress())
-			if err != nil {
-				errs = append(errs, err)
+			l, dialErr := connect(ctx, g.cfg.Cluster, g.nextAddress())
+			if err = dialErr; err != nil {
 				continue
 			}
 			l.unhook()
@@ -68,15 +70,14 @@ func (g *Group) lookUp(ctx context.Context) (*layout, error) {
 		}
 		l := g.asking
 		l.unhook = context.AfterFunc(ctx, func() { l.Conn.Close() })
-		answer, err := l.metadata(g.cfg.Topic)
-		if l.unhook(); err == nil {
+		answer, askErr := l.metadata(g.cfg.Topic)
+		if err = askErr; l.unhook() && err == nil {
 			return g.read(answer)
 		}
 		l.close()
 		g.asking = nil
-		errs = append(errs, err)
 	}
-	return nil, errors.Join(errs...)
+	return nil, err
 }
 
 // nextAddress is another of the cluster's each time.
@@ -150,57 +151,49 @@ func (g *Group) groupError(err error) error {
 	return fmt.Errorf("group %s: %w%s", g.cfg.Group, err, do)
 }
 
-// offsets gives the first and the last offset of partitions.
-func (g *Group) offsets(ctx context.Context, found *layout, partitions []int) (first, end map[int]int64, err error) {
+// offsets gives the first or the last offset of partitions, as kafka.FirstOffset or
+// kafka.LastOffset says.
+func (g *Group) offsets(ctx context.Context, found *layout, partitions []int, which int64) (map[int]int64, error) {
 	of := make(map[string][]int)
 	for _, id := range partitions {
 		address := found.leaders[id]
 		if address == "" {
-			return nil, nil, fmt.Errorf("partition %d: %w", id, kafka.LeaderNotAvailable)
+			return nil, fmt.Errorf("partition %d: %w", id, kafka.LeaderNotAvailable)
 		}
 		of[address] = append(of[address], id)
 	}
-	first, end = make(map[int]int64), make(map[int]int64)
+	all := make(map[int]int64)
 	for address, ids := range of {
 		l, err := connect(ctx, g.cfg.Cluster, address)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		firsts, err := l.offsets(g.cfg.Topic, ids, kafka.FirstOffset)
-		if err == nil {
-			maps.Copy(first, firsts)
-			firsts, err = l.offsets(g.cfg.Topic, ids, kafka.LastOffset)
-			maps.Copy(end, firsts)
-		}
+		some, err := l.offsets(g.cfg.Topic, ids, which)
 		l.close()
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
+		maps.Copy(all, some)
 	}
-	return first, end, nil
+	return all, nil
 }
 
 // coordinator connects to the broker that the group belongs to.
-func (g *Group) coordinator(ctx context.Context) (*link, error) {
-	var errs []error
+func (g *Group) coordinator(ctx context.Context) (l *link, err error) {
 	for _, address := range g.cfg.Cluster.Addresses {
-		l, err := connect(ctx, g.cfg.Cluster, address)
-		if err != nil {
-			errs = append(errs, err)
+		if l, err = connect(ctx, g.cfg.Cluster, address); err != nil {
 			continue
 		}
-		answer, err := l.roundTrip(&findcoordinator.Request{Key: g.cfg.Group})
+		answer, askErr := l.roundTrip(&findcoordinator.Request{Key: g.cfg.Group})
 		l.close()
-		if err != nil {
-			errs = append(errs, err)
+		if err = askErr; err != nil {
 			continue
 		}
 		found := answer.(*findcoordinator.Response)
-		if found.ErrorCode != 0 {
-			errs = append(errs, kafka.Error(found.ErrorCode))
-			continue
+		if found.ErrorCode == 0 {
+			return connect(ctx, g.cfg.Cluster, net.JoinHostPort(found.Host, strconv.Itoa(int(found.Port))))
 		}
-		return connect(ctx, g.cfg.Cluster, net.JoinHostPort(found.Host, strconv.Itoa(int(found.Port))))
+		err = kafka.Error(found.ErrorCode)
 	}
-	return nil, errors.Join(errs...)
+	return nil, err
 }

@@ -59,8 +59,7 @@ type bookkeeper struct {
 	consume  func(context.Context, *Batch) error
 	revoked  func(context.Context)
 
-	mu   sync.Mutex // guards the following
-	mine map[int]int64
+	mine map[int]int64 // where each partition goes on; guarded by the ledger
 }
 
 func (b *bookkeeper) Assigned(_ context.Context, partitions []Partition) error {

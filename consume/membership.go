@@ -30,7 +30,7 @@ import (
 func (g *Group) Run(ctx context.Context) error {
 	defer g.unlook()
 	defer g.become(errStopped)
-	wait := newBackoff(100*time.Millisecond, 5*time.Second)
+	wait := newBackoff(100*time.Millisecond, 2*time.Second)
 	for {
 		began := time.Now()
 		err := g.join(ctx)

@@ -12,11 +12,12 @@ import (
 
 // partition is one that is read.
 type partition struct {
-	g    *Group
-	s    *session
-	id   int
-	done atomic.Int64 // by the handler
-	end  atomic.Int64
+	g     *Group
+	s     *session
+	id    int
+	done  atomic.Int64 // by the handler
+	end   atomic.Int64
+	heard atomic.Int64 // when of end, in ns since 1970
 
 	// The reader's:
 	next    int64 // to be fetched
@@ -31,12 +32,18 @@ type partition struct {
 
 func newPartition(s *session, p *Partition) *partition {
 	pt := &partition{g: s.g, s: s, id: p.ID, next: p.Offset, out: make(chan answered)}
-	pt.end.Store(p.End)
+	pt.hear(p.End)
 	if p.Offset < p.First {
 		pt.lose(p.First)
 	}
 	pt.done.Store(pt.next)
 	return pt
+}
+
+// hear notes where the partition ends now.
+func (p *partition) hear(end int64) {
+	p.end.Store(end)
+	p.heard.Store(time.Now().UnixNano())
 }
 
 // lose notes that the records before first were deleted before they were read.
@@ -179,7 +186,7 @@ func (p *partition) fetch(ctx context.Context) error {
 		p.g.give(a)
 		return fmt.Errorf("fetch from the broker %s: %w", p.link.address, err)
 	}
-	p.end.Store(a.end)
+	p.hear(a.end)
 	throttle := min(a.throttle, mostThrottle)
 	good, next, err := scan(a.batches, p.next)
 	switch {
@@ -201,61 +208,31 @@ func (p *partition) fetch(ctx context.Context) error {
 	return err
 }
 
-const (
-	// mostThrottle bounds how long a broker's wish not to be asked is followed.
-	mostThrottle = 30 * time.Second
-	// endEvery is how old the end of a partition may be that is not fetched from.
-	endEvery = 2 * time.Second
-)
+// mostThrottle bounds how long a broker's wish not to be asked is followed.
+const mostThrottle = 30 * time.Second
 
 // hand gives an answer to deliver, which may be busy for as long as it likes.
 func (p *partition) hand(ctx context.Context, a answered) {
 	select {
 	case p.out <- a:
-		return
-	default:
+	case <-ctx.Done():
+		p.g.give(a.answer)
 	}
-	tick := time.NewTicker(endEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case p.out <- a:
-			return
-		case <-ctx.Done():
-			p.g.give(a.answer)
-			return
-		case <-tick.C:
-			if err := p.askEnd(ctx); err != nil && ctx.Err() == nil {
-				p.hangUp()
-				p.moved = time.Now()
-			}
-		}
-	}
-}
-
-// askEnd asks for the end without fetching.
-func (p *partition) askEnd(ctx context.Context) error {
-	if p.link == nil {
-		if err := p.connect(ctx); err != nil {
-			return err
-		}
-	}
-	end, err := p.link.offsets(p.g.cfg.Topic, []int{p.id}, kafka.LastOffset)
-	if err == nil {
-		p.end.Store(end[p.id])
-	}
-	return err
 }
 
 // relocate goes on where Kafka does not have the offset that was asked for.
 func (p *partition) relocate(ctx context.Context, cause error) error {
 	first, err := p.link.offsets(p.g.cfg.Topic, []int{p.id}, kafka.FirstOffset)
 	if err == nil {
-		err = p.askEnd(ctx)
+		var end map[int]int64
+		if end, err = p.link.offsets(p.g.cfg.Topic, []int{p.id}, kafka.LastOffset); err == nil {
+			p.hear(end[p.id])
+		}
 	}
 	switch {
 	case err != nil:
 		p.hangUp()
+		p.moved = time.Now()
 		return err
 	case p.next < first[p.id]:
 		p.lose(first[p.id])

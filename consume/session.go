@@ -35,14 +35,33 @@ func newSession(g *Group, generation *kafka.Generation) *session {
 // out again. When it returns the handler has let go.
 func (s *session) run(ctx context.Context) {
 	g := s.g
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	defer g.dealt.Store(-1) // before the next generation is shared out
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	g.log.Info("takes part in the group", "generation", s.generation.ID, "member", s.generation.MemberID, "partitions", s.ids)
-	var watching sync.WaitGroup
-	watching.Go(func() { s.watch(ctx, cancel) })
+	over, die := context.WithCancel(context.Background())
+	ended := make(chan time.Time, 1)
+	var beside sync.WaitGroup
+	beside.Go(func() { s.watch(ctx, end) })
+	beside.Go(func() {
+		<-ctx.Done()
+		ended <- time.Now()
+		g.live(over, member{s.generation.MemberID, s.generation.ID}) // kafka-go does not any more
+	})
+	s.goOn(ctx)
+	g.become(errJoining)
+	s.letGo(<-ended)
+	die()
+	beside.Wait()
+}
+
+// goOn reads until ctx ends.
+func (s *session) goOn(ctx context.Context) {
+	g := s.g
 	if len(s.ids) == 0 {
 		g.become(nil)
 		<-ctx.Done()
+		return
 	}
 	wait := newBackoff(100*time.Millisecond, 5*time.Second)
 	for ctx.Err() == nil {
@@ -63,10 +82,7 @@ func (s *session) run(ctx context.Context) {
 			sleep(ctx, wait.NextBackOff())
 		}
 	}
-	watching.Wait()
-	g.become(errJoining)
 	g.assigning.forget()
-	s.letGo()
 }
 
 // assign asks the handler where to begin.
@@ -77,7 +93,11 @@ func (s *session) assign(ctx context.Context) ([]*partition, error) {
 		return nil, err
 	}
 	s.id = found.id
-	first, end, err := g.offsets(ctx, found, s.ids)
+	first, err := g.offsets(ctx, found, s.ids, kafka.FirstOffset)
+	if err != nil {
+		return nil, err
+	}
+	end, err := g.offsets(ctx, found, s.ids, kafka.LastOffset)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +126,8 @@ func (s *session) assign(ctx context.Context) ([]*partition, error) {
 
 const (
 	commitEvery = time.Second
+	// endEvery is how old the end of a partition may be that is not fetched from.
+	endEvery = time.Second
 	// watchEvery is how often the group's leader looks for new partitions.
 	watchEvery = 3 * time.Second
 )
@@ -125,6 +147,7 @@ func (s *session) read(ctx context.Context, partitions []*partition) {
 		reading.Go(func() { p.read(ctx) })
 		reading.Go(func() { p.deliver(ctx) })
 	}
+	reading.Go(func() { s.follow(ctx, partitions) })
 	commit := time.NewTicker(commitEvery)
 	defer commit.Stop()
 	for going := true; going; {
@@ -142,18 +165,50 @@ func (s *session) read(ctx context.Context, partitions []*partition) {
 	g.fetching.forget()
 }
 
-// letGo has the handler let go of the partitions, and commits what it says is done.
-func (s *session) letGo() {
+// follow asks for the ends of the partitions that are not fetched from, because the handler
+// is busy, until ctx ends. That a leader does not answer is for their readers to tell.
+func (s *session) follow(ctx context.Context, partitions []*partition) {
+	tick := time.NewTicker(endEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		var ids []int
+		for _, p := range partitions {
+			if time.Since(time.Unix(0, p.heard.Load())) > endEvery {
+				ids = append(ids, p.id)
+			}
+		}
+		if len(ids) == 0 {
+			continue
+		}
+		found, err := s.g.look(ctx, time.Now())
+		if err != nil {
+			continue
+		}
+		ends, err := s.g.offsets(ctx, found, ids, kafka.LastOffset)
+		if err != nil {
+			continue
+		}
+		for _, p := range partitions {
+			if end, known := ends[p.id]; known {
+				p.hear(end)
+			}
+		}
+	}
+}
+
+// letGo has the handler let go of the partitions, and commits what it says is done; the
+// generation ended when it says.
+func (s *session) letGo(ended time.Time) {
 	g := s.g
 	if !s.assigned {
 		return
 	}
-	began := time.Now()
-	within := g.cfg.RebalanceTimeout / 2
-	living, die := context.WithCancel(context.Background())
-	var heart sync.WaitGroup
-	heart.Go(func() { g.live(living, member{s.generation.MemberID, s.generation.ID}) })
-	ctx, cancel := context.WithTimeout(context.Background(), within)
+	ctx, cancel := context.WithDeadline(context.Background(), ended.Add(g.cfg.RebalanceTimeout/2))
 	g.cfg.Handler.Revoked(ctx)
 	cancel()
 	committed := make(chan struct{})
@@ -165,11 +220,9 @@ func (s *session) letGo() {
 	case <-committed:
 	case <-time.After(leaveTimeout): // it ends with the connection
 	}
-	die()
-	heart.Wait()
 	g.current.Store(&assignment{})
 	g.handling.forget()
-	g.log.Info("let go of the partitions", "generation", s.generation.ID, "partitions", s.ids, "after", time.Since(began).Round(time.Millisecond))
+	g.log.Info("let go of the partitions", "generation", s.generation.ID, "partitions", s.ids, "after", time.Since(ended).Round(time.Millisecond))
 }
 
 // commit commits what is done and not committed.
