@@ -386,6 +386,55 @@ func TestTopicMadeAgain(t *testing.T) {
 	})
 }
 
+// TestTopicMadeAgainUnseen: while the handler is busy nothing is fetched, so that nobody sees that
+// the topic is another one when it goes on, but for the id.
+func TestTopicMadeAgainUnseen(t *testing.T) {
+	t.Parallel()
+	w := pretend(t, 1)
+	l := newLedger(t)
+	next := make(chan struct{})
+	r := w.join(l, func(_ *Config, b *bookkeeper) {
+		id := ""
+		b.assigned = func(all []Partition) error {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if id != "" && id != all[0].TopicID {
+				l.next[0] = 0
+			}
+			id = all[0].TopicID
+			return nil
+		}
+		b.consume = func(ctx context.Context, _ *Batch) error {
+			select {
+			case <-next:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}
+	})
+	r.ready()
+	fetches := w.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1})
+	w.write(0, "old-0") // held by the handler
+	eventually(t, "it is delivered", func() bool { return r.metric("drain_consumer_bytes_total") > 0 })
+	delivered := r.metric("drain_consumer_bytes_total")
+	w.write(0, "old-1") // held by the reader
+	eventually(t, "it is fetched", func() bool { return r.metric("drain_consumer_bytes_total") > delivered })
+	before := fetches.Hits()
+	if err := w.fake.DeleteTopic(w.topic); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.fake.CreateTopic(w.topic, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	at(t, w.addrs, 0).write(0, numbered("new", 10)...)
+	if n := fetches.Hits(); n != before {
+		t.Fatalf("%d fetches meanwhile", n-before)
+	}
+	close(next)
+	eventually(t, "the new ones are read", func() bool { return l.count() >= 12 })
+	l.holds(0, append(numbered("old", 2), numbered("new", 10)...)...)
+}
+
 // TestTopicMadeAgainUnderOldBrokers: without ids it is the offsets that tell.
 func TestTopicMadeAgainUnderOldBrokers(t *testing.T) {
 	t.Parallel()
@@ -754,6 +803,22 @@ func TestStopWhileJoining(t *testing.T) {
 	})
 }
 
+func TestStopWhileALeaderIsSilent(t *testing.T) {
+	t.Parallel()
+	w, gates := pretendGated(t, 2, 1)
+	silent := 1 - w.fake.CoordinatorFor(w.group)
+	if err := w.fake.MoveTopicPartition(w.topic, 0, silent); err != nil {
+		t.Fatal(err)
+	}
+	l := newLedger(t)
+	r := w.join(l, nil)
+	w.write(0, "x")
+	eventually(t, "it is read", func() bool { return l.count() == 1 })
+	gates[silent].silence(true)
+	time.Sleep(longPoll) // a fetch is under way that would have been answered
+	r.stopsWithin(time.Second)
+}
+
 func TestStopBeforeKafkaIsThere(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -837,6 +902,24 @@ func TestIdlePartitionsTakeNoMemory(t *testing.T) {
 	eventually(t, "nothing is held", func() bool { return len(r.places) == 0 })
 	if more := inUse() - before; more > 10<<20 {
 		t.Errorf("%d MiB more than before for %d idle partitions", more>>20, partitions)
+	}
+}
+
+// TestSmallFetchesAreFew: records that come one by one do not make a request each.
+func TestSmallFetchesAreFew(t *testing.T) {
+	t.Parallel()
+	w := pretend(t, 1)
+	l := newLedger(t)
+	r := w.join(l, nil)
+	r.ready()
+	fetches := w.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1})
+	began := time.Now()
+	for i := range 1000 {
+		w.write(0, fmt.Sprint(i))
+	}
+	eventually(t, "they are read", func() bool { return l.count() == 1000 })
+	if n, most := fetches.Hits(), int64(time.Since(began)/pace)+5; int64(n) > most {
+		t.Errorf("%d fetches in %s, more than %d", n, time.Since(began), most)
 	}
 }
 

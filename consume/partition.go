@@ -166,6 +166,7 @@ func (p *partition) fetch(ctx context.Context) error {
 			return err
 		}
 	}
+	began := time.Now()
 	w := want{p.g.cfg.Topic, p.s.id, p.id, p.next, p.g.cfg.MaxBytes}
 	version, size, err := w.ask(p.link)
 	if err != nil {
@@ -187,7 +188,10 @@ func (p *partition) fetch(ctx context.Context) error {
 		return fmt.Errorf("fetch from the broker %s: %w", p.link.address, err)
 	}
 	p.hear(a.end)
-	throttle := min(a.throttle, mostThrottle)
+	rest := min(a.throttle, mostThrottle)
+	if len(a.batches) < fewBytes {
+		rest = max(rest, pace-time.Since(began))
+	}
 	good, next, err := scan(a.batches, p.next)
 	switch {
 	case next > p.next:
@@ -202,14 +206,20 @@ func (p *partition) fetch(ctx context.Context) error {
 		}
 		p.g.give(a)
 	}
-	if throttle > 0 {
-		sleep(ctx, throttle)
+	if rest > 0 && err == nil {
+		sleep(ctx, rest)
 	}
 	return err
 }
 
-// mostThrottle bounds how long a broker's wish not to be asked is followed.
-const mostThrottle = 30 * time.Second
+const (
+	// mostThrottle bounds how long a broker's wish not to be asked is followed.
+	mostThrottle = 30 * time.Second
+	// pace is how often a partition is fetched from at the most, while it has fewBytes
+	// each time: a broker's work is by the request. What comes after a pause comes at once.
+	pace     = 5 * time.Millisecond
+	fewBytes = 64 << 10
+)
 
 // hand gives an answer to deliver, which may be busy for as long as it likes.
 func (p *partition) hand(ctx context.Context, a answered) {
