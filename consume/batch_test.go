@@ -111,7 +111,7 @@ func some(offset int64, n int) (all []Record) {
 			r.Key = fmt.Appendf(nil, "key %d", i)
 		}
 		if random.IntN(10) > 0 {
-			r.Value = []byte(strings.Repeat(fmt.Sprint("value ", i, " "), random.IntN(100)))
+			r.Value = []byte(strings.Repeat(fmt.Sprint("value ", i, " "), random.IntN(20)))
 		}
 		all = append(all, r)
 	}
@@ -344,11 +344,30 @@ func TestLyingRecords(t *testing.T) {
 	}
 }
 
+func TestOffsetsOfABatchMustRise(t *testing.T) {
+	for _, second := range []int64{0, 1} {
+		records := some(0, 3)
+		records[2].Offset = second
+		got, next, errs := decodeAll(recordBatch{records: records, last: 2}.bytes(), 0)
+		if len(errs) != 1 || !errors.Is(errs[0], errRecords) || !same(got, records[:2]) || next != 3 {
+			t.Errorf("%d after 1: %d records, next %d, %v", second, len(got), next, errs)
+		}
+	}
+}
+
 func TestWhatIsInflatedIsBounded(t *testing.T) {
 	t.Parallel()
-	bomb := make([]byte, mostInflated+1)
+	const n = 1 << 20
 	for _, p := range packers[1:] {
-		packed := p.pack(bomb)
+		packed := p.pack(make([]byte, n))
+		switch {
+		case p.codec == 1, p.codec == 4: // what is packed can be put together
+			packed = bytes.Repeat(packed, 3*mostInflated/n)
+		case bytes.HasPrefix(packed, []byte(xerial)):
+			packed = append(packed, bytes.Repeat(packed[xerialHead:], 3*mostInflated/n)...)
+		default:
+			packed = p.pack(make([]byte, mostInflated+1))
+		}
 		b := append(recordBatch{offset: 0, attrs: p.codec}.bytes(), packed...)
 		binary.BigEndian.PutUint32(b[atLength:], uint32(len(b)-atLength-4))
 		binary.BigEndian.PutUint32(b[atCount:], 1)

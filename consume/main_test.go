@@ -20,6 +20,7 @@ func run(m *testing.M) int {
 		return 0
 	}
 	_ = flag.Set("test.parallel", "24") // they wait for a broker, hardly for a processor
+	go watchStalls()
 	before := goleak.IgnoreCurrent()
 	code := m.Run()
 	stopKafka()

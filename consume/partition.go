@@ -318,7 +318,7 @@ func (p *partition) decode(ctx context.Context, a *answered) bool {
 func (p *partition) consume(ctx context.Context, records []Record, next int64) bool {
 	wait := newBackoff(100*time.Millisecond, 5*time.Second)
 	defer func() { p.batch = Batch{} }() // it would keep the answer
-	for failed := false; ; failed = true {
+	for failed := false; ctx.Err() == nil; failed = true {
 		p.batch = Batch{p.id, records, next, p.end.Load()}
 		err := p.g.cfg.Handler.Consume(ctx, &p.batch)
 		switch {
@@ -329,7 +329,7 @@ func (p *partition) consume(ctx context.Context, records []Record, next int64) b
 			}
 			return true
 		case ctx.Err() != nil:
-			return false
+			continue
 		case errors.Is(err, ErrReassign):
 			p.s.again(err)
 			return false
@@ -338,4 +338,5 @@ func (p *partition) consume(ctx context.Context, records []Record, next int64) b
 		p.g.handling.complain(p.id, err)
 		sleep(ctx, wait.NextBackOff())
 	}
+	return false
 }
