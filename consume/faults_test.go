@@ -516,6 +516,12 @@ func TestRecordsDeletedBeforeTheyAreRead(t *testing.T) {
 			}
 		})
 		eventually(t, "those are counted that the handler wanted", func() bool { return r.metric("drain_consumer_lost_total") == 3 })
+		hold <- struct{}{} // it is told, with a batch of none
+		l.mu.Lock()
+		if l.next[0] > 4 {
+			t.Errorf("told of %d, want 4", l.next[0])
+		}
+		l.mu.Unlock()
 		eventually(t, "the others are fetched", func() bool { return r.metric("drain_consumer_bytes_total") > 0 })
 		fetched := func() float64 { return r.metric("drain_consumer_bytes_total") }
 		for i := range 10 {

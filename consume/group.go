@@ -135,7 +135,8 @@ type Group struct {
 	dealt  atomic.Int64 // partitions that this member shared out as the group's leader, -1 if another did
 	member atomic.Pointer[member]
 
-	current atomic.Pointer[assignment]
+	current atomic.Pointer[map[int]*partition] // that are read, or are to be committed
+	again   chan struct{}                      // wants Assigned to be asked again
 	state   atomic.Pointer[state]
 
 	outside, assigning, fetching, committing, handling *grumble
@@ -157,6 +158,7 @@ func New(cfg Config) *Group {
 		log:        log,
 		places:     make(chan struct{}, max(2, cfg.Memory/int64(cfg.MaxBytes+decoded))),
 		lookups:    make(chan struct{}, 1),
+		again:      make(chan struct{}, 1),
 		outside:    newGrumble(log, "cannot take part in the group; tried again", "takes part in the group again"),
 		assigning:  newGrumble(log, "reading cannot begin; tried again", "reading begins"),
 		fetching:   newGrumble(log, "a partition cannot be read; tried again", "all partitions are read again"),
@@ -167,7 +169,7 @@ func New(cfg Config) *Group {
 	g.answers.New = func() any { return new(answer) }
 	g.decoder.New = func() any { return new(decoder) }
 	g.dealt.Store(-1)
-	g.current.Store(&assignment{})
+	g.current.Store(new(map[int]*partition))
 	g.state.Store(&state{errStarting})
 	return g
 }
@@ -196,7 +198,7 @@ func (g *Group) become(err error) { g.state.Store(&state{err}) }
 // partition is given away. A partition that is not assigned now is ignored. It may be
 // called by any goroutine.
 func (g *Group) Done(partition int, next int64) {
-	if p := g.current.Load().partitions[partition]; p != nil {
+	if p := (*g.current.Load())[partition]; p != nil {
 		p.done.Store(next)
 	}
 }
@@ -204,8 +206,8 @@ func (g *Group) Done(partition int, next int64) {
 // Reassign has Assigned asked again, as ErrReassign does.
 func (g *Group) Reassign() {
 	select {
-	case g.current.Load().again <- struct{}{}:
-	default: // it is asked for already, or nothing is assigned
+	case g.again <- struct{}{}:
+	default: // it is to be already
 	}
 }
 
@@ -222,16 +224,10 @@ type Lag struct {
 // Lag tells it for each partition that is assigned, in their order.
 func (g *Group) Lag() []Lag {
 	var all []Lag
-	for id, p := range g.current.Load().partitions {
+	for id, p := range *g.current.Load() {
 		next, end := p.done.Load(), p.end.Load()
 		all = append(all, Lag{id, next, end, max(0, end-next)})
 	}
 	slices.SortFunc(all, func(a, b Lag) int { return cmp.Compare(a.Partition, b.Partition) })
 	return all
-}
-
-// assignment is the partitions that are read now.
-type assignment struct {
-	partitions map[int]*partition
-	again      chan struct{} // wants Assigned to be asked again; nil while nothing is read
 }

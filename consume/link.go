@@ -113,10 +113,13 @@ func (l *link) send(within time.Duration) (size int, err error) {
 	return size, nil
 }
 
-// receive reads the rest of an answer into buf, or into a larger one that it returns. Memory
-// is only made as the bytes come.
-func (l *link) receive(buf []byte, size int) ([]byte, error) {
+// receive reads the rest of an answer into buf, or into a larger one that it returns. Beyond the
+// expected size memory is only made as the bytes come.
+func (l *link) receive(buf []byte, size, expected int) ([]byte, error) {
 	const step = 256 << 10
+	if n := min(size, expected); cap(buf) < n {
+		buf = make([]byte, 0, n)
+	}
 	for buf = buf[:0]; len(buf) < size; {
 		n := min(size-len(buf), step)
 		buf = slices.Grow(buf, n)
@@ -162,7 +165,7 @@ func (l *link) metadata(topic string) (*kmsg.MetadataResponse, error) {
 	size, err := l.send(patience)
 	if err == nil {
 		var b []byte
-		if b, err = l.receive(nil, size); err == nil {
+		if b, err = l.receive(nil, size, 0); err == nil {
 			r := reader{b: b, compact: m.IsFlexible()}
 			r.tags()
 			if err = errShort; !r.bad {

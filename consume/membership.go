@@ -3,6 +3,7 @@ package consume
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -76,6 +77,7 @@ func (g *Group) join(ctx context.Context) error {
 		RebalanceTimeout:  g.cfg.RebalanceTimeout,
 		HeartbeatInterval: g.cfg.HeartbeatInterval,
 		Timeout:           patience,
+		ErrorLogger:       kafka.LoggerFunc(func(text string, args ...any) { g.log.Debug(fmt.Sprintf(text, args...)) }),
 	})
 	if err != nil {
 		return err // the settings are at fault

@@ -21,6 +21,7 @@ type partition struct {
 
 	// The reader's:
 	next    int64 // to be fetched
+	began   int64 // where the handler wanted to begin, before what was lost
 	link    *link // to the leader, nil for none
 	moved   time.Time
 	failing bool
@@ -31,7 +32,7 @@ type partition struct {
 }
 
 func newPartition(s *session, p *Partition) *partition {
-	pt := &partition{g: s.g, s: s, id: p.ID, next: p.Offset, out: make(chan answered)}
+	pt := &partition{g: s.g, s: s, id: p.ID, next: p.Offset, began: p.Offset, out: make(chan answered)}
 	pt.hear(p.End)
 	if p.Offset < p.First {
 		pt.lose(p.First)
@@ -84,6 +85,9 @@ const (
 func (p *partition) read(ctx context.Context) {
 	defer close(p.out)
 	defer p.hangUp()
+	if p.next > p.began {
+		p.skip(ctx, p.next)
+	}
 	wait := newBackoff(50*time.Millisecond, 2*time.Second)
 	for ctx.Err() == nil {
 		worked := p.link != nil
@@ -179,7 +183,7 @@ func (p *partition) fetch(ctx context.Context) error {
 		return ctx.Err()
 	}
 	a := p.g.answers.Get().(*answer)
-	if a.buf, err = p.link.receive(a.buf, size); err != nil {
+	if a.buf, err = p.link.receive(a.buf, size, p.g.cfg.MaxBytes); err != nil {
 		p.g.give(a)
 		return fmt.Errorf("fetch from the broker %s: %w", p.link.address, err)
 	}
@@ -230,6 +234,12 @@ func (p *partition) hand(ctx context.Context, a answered) {
 	}
 }
 
+// skip goes on at next, and tells the handler, who may wait in vain for a record behind it.
+func (p *partition) skip(ctx context.Context, next int64) {
+	p.next = next
+	p.hand(ctx, answered{from: next, next: next})
+}
+
 // relocate goes on where Kafka does not have the offset that was asked for.
 func (p *partition) relocate(ctx context.Context, cause error) error {
 	first, err := p.link.offsets(p.g.cfg.Topic, []int{p.id}, kafka.FirstOffset)
@@ -246,7 +256,7 @@ func (p *partition) relocate(ctx context.Context, cause error) error {
 		return err
 	case p.next < first[p.id]:
 		p.lose(first[p.id])
-		p.hand(ctx, answered{from: p.next, next: p.next})
+		p.skip(ctx, p.next)
 		return nil
 	case p.next > p.end.Load():
 		p.s.again(fmt.Errorf("partition %d ends at %d, and was read to %d: records were taken back, or the topic was made again", p.id, p.end.Load(), p.next))
@@ -268,8 +278,7 @@ func (p *partition) leaveOut(ctx context.Context, bad *batchError) error {
 	}
 	p.broken = 0
 	p.tellLeftOut(bad)
-	p.next = max(p.next+1, bad.next)
-	p.hand(ctx, answered{from: p.next, next: p.next})
+	p.skip(ctx, max(p.next+1, bad.next))
 	return nil
 }
 

@@ -110,6 +110,10 @@ func (s *session) assign(ctx context.Context) ([]*partition, error) {
 		all = append(all, p)
 	}
 	s.assigned = true
+	select {
+	case <-g.again: // what follows is what was wanted
+	default:
+	}
 	if err := g.cfg.Handler.Assigned(ctx, all); err != nil {
 		return nil, fmt.Errorf("begin with the partitions %v: %w", s.ids, err)
 	}
@@ -135,11 +139,11 @@ const (
 // read reads partitions until ctx ends, or until Assigned is to be asked again.
 func (s *session) read(ctx context.Context, partitions []*partition) {
 	g := s.g
-	now := &assignment{partitions: make(map[int]*partition), again: make(chan struct{}, 1)}
+	now := make(map[int]*partition)
 	for _, p := range partitions {
-		now.partitions[p.id] = p
+		now[p.id] = p
 	}
-	g.current.Store(now)
+	g.current.Store(&now)
 	g.become(nil)
 	ctx, cancel := context.WithCancel(ctx)
 	var reading sync.WaitGroup
@@ -154,7 +158,7 @@ func (s *session) read(ctx context.Context, partitions []*partition) {
 		select {
 		case <-ctx.Done():
 			going = false
-		case <-now.again:
+		case <-g.again:
 			going = false
 		case <-commit.C:
 			s.commit()
@@ -220,7 +224,7 @@ func (s *session) letGo(ended time.Time) {
 	case <-committed:
 	case <-time.After(leaveTimeout): // it ends with the connection
 	}
-	g.current.Store(&assignment{})
+	g.current.Store(new(map[int]*partition))
 	g.handling.forget()
 	g.log.Info("let go of the partitions", "generation", s.generation.ID, "partitions", s.ids, "after", time.Since(ended).Round(time.Millisecond))
 }
@@ -229,7 +233,7 @@ func (s *session) letGo(ended time.Time) {
 func (s *session) commit() {
 	g := s.g
 	offsets := make(map[int]int64)
-	for id, p := range g.current.Load().partitions {
+	for id, p := range *g.current.Load() {
 		if done := p.done.Load(); done != s.committed[id] {
 			offsets[id] = done
 		}
