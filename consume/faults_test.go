@@ -152,33 +152,41 @@ func pretendGated(t testing.TB, brokers, partitions int) (*world, []*gate) {
 }
 
 func TestKafkaAwayAndBack(t *testing.T) {
-	t.Parallel()
-	w, gates := pretendGated(t, 1, 4)
-	l := newLedger(t)
-	r := w.join(l, func(cfg *Config, _ *bookkeeper) { cfg.SessionTimeout = 30 * time.Second })
-	w.write(0, "before")
-	eventually(t, "it is read", func() bool { return l.count() == 1 })
-	gates[0].set(true)
-	eventually(t, "it is not ready", func() bool { return r.Ready() != nil })
-	time.Sleep(3 * time.Second) // the outage
-	if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "closed the connection") {
-		t.Errorf("ready while Kafka is away, or not for that: %v", err)
-	}
-	gates[0].set(false)
-	watch := start()
-	w.write(0, "after")
-	eventually(t, "reading goes on", func() bool { return l.count() == 2 })
-	// Not a session's time, in which the group would wait for the member that we were.
-	if took := watch.took(); took > 8*time.Second {
-		t.Errorf("after %s", took)
-	}
-	l.holds(0, "before", "after")
-	r.ready()
-	if n := strings.Count(r.log.String(), "\n"); n > 12 {
-		t.Errorf("%d lines in the log", n)
-	}
-	if !r.log.Says("takes part in the group again") {
-		t.Error("the recovery is not told")
+	for name, brokers := range map[string]int{"all of it": 1, "the coordinator": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, gates := pretendGated(t, brokers, 4)
+			coordinator := w.fake.CoordinatorFor(w.group)
+			if err := w.fake.MoveTopicPartition(w.topic, 0, int32(brokers-1)-coordinator); err != nil {
+				t.Fatal(err)
+			}
+			l := newLedger(t)
+			r := w.join(l, func(cfg *Config, _ *bookkeeper) { cfg.SessionTimeout = 30 * time.Second })
+			w.write(0, "before")
+			eventually(t, "it is read", func() bool { return l.count() == 1 })
+			gates[coordinator].set(true)
+			eventually(t, "it is not ready", func() bool { return r.Ready() != nil })
+			time.Sleep(3 * time.Second) // the outage
+			if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "closed the connection") {
+				t.Errorf("ready while Kafka is away, or not for that: %v", err)
+			}
+			gates[coordinator].set(false)
+			watch := start()
+			w.write(0, "after")
+			eventually(t, "reading goes on", func() bool { return l.count() == 2 })
+			// Not a session's time, in which the group would wait for the member that we were.
+			if took := watch.took(); took > 8*time.Second {
+				t.Errorf("after %s", took)
+			}
+			l.holds(0, "before", "after")
+			r.ready()
+			if n := strings.Count(r.log.String(), "\n"); n > 12 {
+				t.Errorf("%d lines in the log", n)
+			}
+			if !r.log.Says("takes part in the group again") {
+				t.Error("the recovery is not told")
+			}
+		})
 	}
 }
 

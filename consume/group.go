@@ -115,15 +115,15 @@ const (
 // A partition holds two answers of MaxBytes at most, and what is being delivered, all
 // partitions together as many as go into Memory. An answer counts with MaxBytes and what it
 // may become when it is decoded, whatever it has; single batches that are larger come on
-// top. Handlers that block for long hold their share: with the default that is 16
+// top. Handlers that block for long hold their share: with the defaults that of 14
 // partitions at least, and while all of them block the others wait.
 type Group struct {
-	cfg     Config
-	log     *slog.Logger
-	metrics *metrics
-	answers sync.Pool // *answer
-	decoder sync.Pool // *decoder
-	places  chan struct{}
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	answers  sync.Pool // *answer
+	decoders sync.Pool // *decoder
+	places   chan struct{}
 
 	lookups  chan struct{} // taken by who looks at or renews layout
 	layout   *layout
@@ -167,7 +167,7 @@ func New(cfg Config) *Group {
 	}
 	g.metrics = newMetrics(cfg.Registerer, g)
 	g.answers.New = func() any { return new(answer) }
-	g.decoder.New = func() any { return new(decoder) }
+	g.decoders.New = func() any { return new(decoder) }
 	g.dealt.Store(-1)
 	g.current.Store(new(map[int]*partition))
 	g.state.Store(&state{errStarting})

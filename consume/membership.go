@@ -158,9 +158,10 @@ func (d *dealer) AssignGroups(members []kafka.GroupMember, partitions []kafka.Pa
 	return d.GroupBalancer.AssignGroups(members, partitions)
 }
 
-// expel takes the member that we were out of the group.
+// expel takes the member that we were out of the group. If that fails, it is tried again with
+// the next attempt to join.
 func (g *Group) expel(ctx context.Context) {
-	was := g.member.Swap(nil)
+	was := g.member.Load()
 	if was == nil {
 		return
 	}
@@ -168,10 +169,17 @@ func (g *Group) expel(ctx context.Context) {
 	defer cancel()
 	l, err := g.coordinator(ctx)
 	if err != nil {
-		return // its session will end
+		return
 	}
 	defer l.close()
-	_, _ = l.roundTrip(&leavegroup.Request{GroupID: g.cfg.Group, Members: []leavegroup.RequestMember{{MemberID: was.id}}})
+	answer, err := l.roundTrip(&leavegroup.Request{GroupID: g.cfg.Group, Members: []leavegroup.RequestMember{{MemberID: was.id}}})
+	if err != nil {
+		return
+	}
+	switch kafka.Error(answer.(*leavegroup.Response).ErrorCode) {
+	case 0, kafka.UnknownMemberId:
+		g.member.Store(nil)
+	}
 }
 
 // live sends heartbeats for a generation until ctx ends.

@@ -76,7 +76,6 @@ func (g *Group) give(a *answer) {
 
 // Kafka's errors that kafka-go has no names for.
 const (
-	offsetNotAvailable  = kafka.Error(78)
 	unknownTopicID      = kafka.Error(100)
 	inconsistentTopicID = kafka.Error(103)
 )
@@ -302,8 +301,13 @@ func (p *partition) deliver(ctx context.Context) {
 func (p *partition) decode(ctx context.Context, a *answered) bool {
 	next := a.from
 	if a.answer != nil {
-		d := p.g.decoder.Get().(*decoder)
-		defer p.g.decoder.Put(d)
+		d := p.g.decoders.Get().(*decoder)
+		defer func() {
+			if cap(d.inflated) > 8*enoughInflated {
+				d.inflated = nil // that was a large one
+			}
+			p.g.decoders.Put(d)
+		}()
 		d.start(a.good, a.from, a.aborted)
 		for {
 			more, err := d.more()
