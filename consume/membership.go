@@ -65,6 +65,7 @@ func (g *Group) join(ctx context.Context) error {
 		return err
 	}
 	g.expel(ctx)
+	g.dealt.Store(-1)
 	dialing, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer hangUp()
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
@@ -86,7 +87,6 @@ func (g *Group) join(ctx context.Context) error {
 	defer stop()
 	for {
 		g.become(errJoining)
-		g.dealt.Store(-1)
 		generation, err := group.Next(ctx)
 		switch {
 		case ctx.Err() != nil, err == nil:
