@@ -27,11 +27,12 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"drain/router"
+	"drain/trial/browser"
 )
 
 // One browser for all of them: it is slow to start.
 func TestPage(t *testing.T) {
-	browser := startBrowser(t)
+	browser := browser.Start(t)
 	open := func(t *testing.T, s *service, address string, v view) *tab { return openTab(t, browser, s, address, v) }
 	for _, tt := range []struct {
 		promise string
