@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"crypto/tls"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -81,5 +82,73 @@ func TestTLS_saysWhichSettingIsWrongAndShowsNothingOfIt(t *testing.T) {
 	}
 	if (Certificates{}).Any() || !(Certificates{Key: "x"}).Any() {
 		t.Error("Any")
+	}
+}
+
+// A server's chain must end in what is trusted, on every connection; its name is not looked at.
+func TestTrust(t *testing.T) {
+	hour := time.Now().Add(time.Hour)
+	ours, other := authority.New(t, "ours"), authority.New(t, "other")
+	for _, test := range []struct {
+		name, trusted string
+		shows         tls.Certificate
+		fails         string // how, empty: not
+	}{
+		{"another name", ours.PEM, ours.Pair("strange.name.example", hour), ""},
+		{"one of several", other.PEM + ours.PEM, ours.Pair("strange.name.example", hour), ""},
+		{"itself", ours.PEM, tls.Certificate{}, ""},
+		{"another authority", other.PEM, ours.Pair("127.0.0.1", hour), "x509: certificate signed by unknown authority"},
+		{"expired", ours.PEM, ours.Pair("127.0.0.1", time.Now().Add(-time.Hour)), "x509: certificate has expired"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			shows, trusted := test.shows, test.trusted
+			if shows.Certificate == nil { // a certificate that signs nothing but is what is trusted
+				cert, key := ours.Issue("leaf", hour)
+				pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
+				if err != nil {
+					t.Fatal(err)
+				}
+				shows, trusted = pair, cert
+			}
+			l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{shows}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					_ = c.(*tls.Conn).Handshake() // its client tells
+					c.Close()
+				}
+			}()
+			cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: "127.0.0.1", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+			if err := Trust(cfg, trusted); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				raw, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = tls.Client(raw, cfg).Handshake()
+				raw.Close()
+				if test.fails == "" && err != nil || test.fails != "" && (err == nil || !strings.Contains(err.Error(), test.fails)) {
+					t.Errorf("%v, want %q", err, test.fails)
+				}
+			}
+		})
+	}
+	for name, text := range map[string]string{"nothing": "", "no PEM": "swordfish", "a key": func() string { _, key := ours.Issue("x", hour); return key }()} {
+		cfg := new(tls.Config)
+		if err := Trust(cfg, text); err == nil || strings.Contains(err.Error(), "swordfish") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if cfg.InsecureSkipVerify {
+			t.Errorf("%s: the configuration that was refused verifies nothing", name)
+		}
 	}
 }

@@ -1,11 +1,10 @@
-// Package deploy_test tries the image and the service of systemd as far as that can be done
+// Package deploy_test tries the image and the services of systemd as far as that can be done
 // without Docker and without systemd as the first process.
 package deploy_test
 
 import (
 	"bufio"
 	"debug/elf"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -22,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"drain/trial/journal"
+	"drain/trial/redisserver"
 )
 
 func must(t *testing.T, err error) {
@@ -37,6 +37,7 @@ type dockerfile struct {
 	env    []string
 	user   string
 	expose []string
+	starts string // what it runs unless another command is named
 	text   string
 }
 
@@ -56,6 +57,8 @@ func readDockerfile(t *testing.T) (d dockerfile) {
 			d.env = strings.Fields(rest)
 		case "USER":
 			d.user = rest
+		case "CMD", "ENTRYPOINT": // only one is in use: behind an ENTRYPOINT no other command could be named
+			d.starts += strings.TrimSpace(line)
 		case "EXPOSE":
 			d.expose = strings.Fields(rest)
 		}
@@ -114,8 +117,8 @@ func buildContext(t *testing.T) (dir string) {
 	return dir
 }
 
-// The image's programs need nothing but the kernel: drain works in a root folder that
-// holds only them, as an unprivileged user, with the image's settings.
+// The image's programs need nothing but the kernel: drain and metrics work in a root folder
+// that holds only them, as an unprivileged user, with the image's settings.
 func TestTheImagesPrograms(t *testing.T) {
 	d, root := readDockerfile(t), t.TempDir()
 	must(t, os.Chmod(root, 0o755))
@@ -144,8 +147,12 @@ func TestTheImagesPrograms(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 
-	run := func(settings ...string) *exec.Cmd {
-		cmd := exec.Command("/bin/drain")
+	if d.starts != `CMD ["drain"]` || !slices.Contains(d.env, "PATH=/bin") {
+		t.Errorf("it starts %s with %s", d.starts, d.env)
+	}
+
+	run := func(program string, settings ...string) *exec.Cmd {
+		cmd := exec.Command("/bin/" + program) // where PATH leads to
 		cmd.Dir, cmd.Env = "/", append(slices.Clone(d.env), settings...)
 		// What Docker does: another root, another user.
 		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
@@ -157,46 +164,82 @@ func TestTheImagesPrograms(t *testing.T) {
 		}
 		return cmd
 	}
-	// It can be reached from outside, so it wants a secret.
-	out, err := run("KAFKA_URL=127.0.0.1:1").CombinedOutput()
-	if err == nil || !strings.HasPrefix(string(out), "drain: DRAIN_SECRETS: not set, while LISTEN (:8080) can be reached from outside") {
-		t.Errorf("without secrets: %v, %s", err, out)
+	// They can be reached from outside, so they want a secret.
+	for program, wants := range map[string]string{"drain": "DRAIN_SECRETS", "metrics": "DASH_PASSWORD"} {
+		out, err := run(program, "KAFKA_URL=127.0.0.1:1").CombinedOutput()
+		if err == nil || !strings.HasPrefix(string(out), program+": "+wants+": not set, while LISTEN (:8080) can be reached from outside") {
+			t.Errorf("%s without secrets: %v, %s", program, err, out)
+		}
 	}
 	kafka, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(8, "router"))
 	must(t, err)
 	defer kafka.Close()
-	cmd, log := run("LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0", "KAFKA_URL="+kafka.ListenAddrs()[0], "DRAIN_SECRETS=0123456789abcdef"), new(journal.Journal)
-	cmd.Stderr = log
-	must(t, cmd.Start())
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	defer func() {
-		_ = cmd.Process.Kill() // it may have ended
-		<-ended
-	}()
-	for end := time.Now().Add(15 * time.Second); !log.Says("Kafka is ready"); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("drain is not ready:\n%s", log)
-		}
-	}
-	at := regexp.MustCompile(` listen=(\S+)`).FindStringSubmatch(log.String())[1]
-	res, err := http.Post("http://drain:0123456789abcdef@"+at+"/logs", "", strings.NewReader("2026-01-01T12:00:00.000000+00:00 heroku[router]: at=info method=GET path=\"/\" status=200\n"))
+	url := "KAFKA_URL=" + kafka.ListenAddrs()[0]
+	drain := begin(t, run("drain", "LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0", url, "DRAIN_SECRETS=0123456789abcdef"), "Kafka is ready")
+	metrics := begin(t, run("metrics", "LISTEN=127.0.0.1:0", url, "REDIS_URL="+redisserver.Start(t).URL(), "DASH_PASSWORD=x"), "takes part in the group")
+	res, err := http.Post("http://drain:0123456789abcdef@"+drain.at+"/logs", "", strings.NewReader(time.Now().UTC().Format("2006-01-02T15:04:05.000000+00:00")+" heroku[router]: at=info method=GET path=\"/\" status=200\n"))
 	must(t, err)
 	_, _ = io.Copy(io.Discard, res.Body)
 	res.Body.Close()
+	if res.StatusCode != 200 {
+		t.Errorf("drain answers %d", res.StatusCode)
+	}
+	for end := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		res, err := http.Get("http://x:x@" + metrics.at + "/api/v1/lag")
+		must(t, err)
+		text, err := io.ReadAll(res.Body)
+		must(t, err)
+		res.Body.Close()
+		if strings.Contains(string(text), `"records":1,`) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("metrics does not count the line: %s\n%s", text, metrics)
+		}
+	}
 	http.DefaultClient.CloseIdleConnections()
-	_ = cmd.Process.Signal(syscall.SIGTERM) // Docker's way to stop
-	select {
-	case <-ended:
-	case <-time.After(15 * time.Second):
-		t.Fatal("does not stop")
+	for _, p := range []*process{drain, metrics} {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // Docker's way to stop
+		select {
+		case <-p.ended:
+		case <-time.After(15 * time.Second):
+			t.Fatal("does not stop")
+		}
+		if p.cmd.ProcessState.ExitCode() != 0 {
+			t.Errorf("ends with %d:\n%s", p.cmd.ProcessState.ExitCode(), p)
+		}
 	}
-	if res.StatusCode != 200 || cmd.ProcessState.ExitCode() != 0 {
-		t.Errorf("answers %d, ends with %d:\n%s", res.StatusCode, cmd.ProcessState.ExitCode(), log)
+}
+
+// process is a program that runs.
+type process struct {
+	cmd *exec.Cmd
+	journal.Journal
+	at    string // where it listens
+	ended chan struct{}
+}
+
+// begin starts a program, and waits until it says that it is ready.
+func begin(t *testing.T, cmd *exec.Cmd, ready string) *process {
+	t.Helper()
+	p := &process{cmd: cmd, ended: make(chan struct{})}
+	cmd.Stderr = p
+	must(t, cmd.Start())
+	go func() {
+		_ = cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		<-p.ended
+	})
+	for end := time.Now().Add(15 * time.Second); !p.Says(ready); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it is not ready:\n%s", p)
+		}
 	}
+	p.at = regexp.MustCompile(` listen=(\S+)`).FindStringSubmatch(p.String())[1]
+	return p
 }
 
 // compose.yaml names files that are there and settings that drain has.
@@ -220,23 +263,50 @@ func TestCompose(t *testing.T) {
 	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
 	decoder.KnownFields(true)
 	must(t, decoder.Decode(&compose))
-	drain, kafka, topic := compose.Services["drain"], compose.Services["kafka"], compose.Services["topic"]
-	if _, err := os.Stat(filepath.Join(drain.Build.Context, drain.Build.Dockerfile)); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(filepath.Join(drain.Build.Context, "go.mod")); err != nil {
-		t.Error(err)
-	}
-	help, err := exec.Command("go", "run", "drain/cmd/drain", "--help").CombinedOutput()
-	must(t, err)
-	for name := range drain.Environment {
-		if flag := "--" + strings.ToLower(strings.ReplaceAll(name, "_", "-")); !strings.Contains(string(help), flag) && !strings.Contains(string(help), name+" ") {
-			t.Errorf("drain has no setting %s", name)
+	drain, metrics, kafka, topic, redis := compose.Services["drain"], compose.Services["metrics"], compose.Services["kafka"], compose.Services["topic"], compose.Services["redis"]
+	for name, wants := range map[string]string{"drain": "DRAIN_SECRETS", "metrics": "DASH_PASSWORD"} {
+		service := compose.Services[name]
+		for _, file := range []string{service.Build.Dockerfile, "go.mod"} {
+			if _, err := os.Stat(filepath.Join(service.Build.Context, file)); err != nil {
+				t.Error(err)
+			}
+		}
+		if runs := strings.Join(service.Command, " "); runs != "" && runs != name {
+			t.Errorf("%s runs %s", name, runs)
+		}
+		help, err := exec.Command("go", "run", "drain/cmd/"+name, "--help").CombinedOutput()
+		must(t, err)
+		for setting := range service.Environment {
+			if flag := "--" + strings.ToLower(strings.ReplaceAll(setting, "_", "-")); !strings.Contains(string(help), flag) && !strings.Contains(string(help), setting+" ") {
+				t.Errorf("%s has no setting %s", name, setting)
+			}
+		}
+		for _, port := range service.Ports {
+			if parts := strings.Split(port, ":"); parts[0] != "127.0.0.1" || !slices.Contains(readDockerfile(t).expose, parts[2]) {
+				t.Errorf("%s publishes %s", name, port)
+			}
+		}
+		if grace, err := time.ParseDuration(service.Grace); err != nil || grace < 15*time.Second {
+			t.Errorf("%s is killed after %s", name, service.Grace)
+		}
+		if !strings.HasPrefix(service.Environment[wants], "${"+wants+":?") {
+			t.Errorf("%s of %s: a secret that everybody can read here is no secret", wants, name)
 		}
 	}
-	for _, port := range drain.Ports {
-		if parts := strings.Split(port, ":"); parts[0] != "127.0.0.1" || !slices.Contains(readDockerfile(t).expose, parts[2]) {
-			t.Errorf("it publishes %s", port)
+	if len(metrics.Command) != 1 {
+		t.Error("metrics runs drain")
+	}
+	if drain.Environment["KAFKA_URL"] != metrics.Environment["KAFKA_URL"] || drain.Environment["KAFKA_TOPIC"] != metrics.Environment["KAFKA_TOPIC"] {
+		t.Errorf("metrics reads %v, drain writes %v", metrics.Environment, drain.Environment)
+	}
+	// The options of Redis are those that a real one takes, and it keeps what it has.
+	if metrics.Environment["REDIS_URL"] != "redis://redis:6379" || len(redis.Command) == 0 || redis.Command[0] != "redis-server" {
+		t.Errorf("metrics looks for %s, Redis runs %s", metrics.Environment["REDIS_URL"], redis.Command)
+	}
+	c := redisserver.Start(t, redis.Command[1:]...).Client(t)
+	for name, want := range map[string]string{"maxmemory-policy": "noeviction", "maxmemory": "536870912", "appendonly": "yes"} {
+		if got, err := c.ConfigGet(t.Context(), name).Result(); err != nil || got[name] != want {
+			t.Errorf("Redis has %s %s, %v; want %s", name, got[name], err, want)
 		}
 	}
 	advertised := strings.TrimPrefix(kafka.Environment["KAFKA_ADVERTISED_LISTENERS"], "PLAINTEXT://")
@@ -256,48 +326,50 @@ func TestCompose(t *testing.T) {
 			}
 		}
 	}
-	if grace, err := time.ParseDuration(drain.Grace); err != nil || grace < 15*time.Second {
-		t.Errorf("drain is killed after %s", drain.Grace)
-	}
-	if !strings.HasPrefix(drain.Environment["DRAIN_SECRETS"], "${DRAIN_SECRETS:?") {
-		t.Error("a secret that everybody can read here is no secret")
-	}
 }
 
-// The unit is understood by systemd, and leaves a service that can do little harm.
-func TestUnit(t *testing.T) {
+// The units are understood by systemd, and leave services that can do little harm.
+func TestUnits(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Fatal("systemd-analyze is missing: scripts/test installs it")
 	}
-	text, err := os.ReadFile("systemd/drain.service")
-	must(t, err)
-	program := filepath.Join(t.TempDir(), "drain")
-	must(t, os.WriteFile(program, []byte("#!/bin/sh\n"), 0o755))
-	unit := filepath.Join(t.TempDir(), "drain.service")
-	const installed = "ExecStart=/usr/local/bin/drain\n"
-	if !strings.Contains(string(text), installed) {
-		t.Fatal("it starts something else")
-	}
-	must(t, os.WriteFile(unit, []byte(strings.Replace(string(text), installed, "ExecStart="+program+"\n", 1)), 0o644))
-	for _, args := range [][]string{{"verify", unit}, {"security", "--offline=yes", "--threshold=20", unit}} {
-		out, err := exec.Command("systemd-analyze", args...).CombinedOutput()
-		if err != nil || args[0] == "verify" && len(out) > 0 { // of what it does not know it only warns
-			t.Errorf("systemd-analyze %s: %v\n%s", strings.Join(args, " "), err, out)
-		}
-	}
-	settings := make(map[string]string)
-	for lines := bufio.NewScanner(strings.NewReader(string(text))); lines.Scan(); {
-		if name, value, ok := strings.Cut(lines.Text(), "="); ok && lines.Text()[0] != '#' {
-			settings[name] += value + " "
-		}
-	}
-	// drain needs 10 s to stop, and says with 2 that its settings cannot be used.
-	for name, want := range map[string]string{"TimeoutStopSec": "20 ", "RestartPreventExitStatus": "2 ", "Restart": "on-failure ", "User": "drain "} {
-		if settings[name] != want {
-			t.Errorf("%s=%s, want %s", name, settings[name], want)
-		}
-	}
-	if want := fmt.Sprint("DRAIN_SECRETS_FILE=/etc/drain/secrets DATA_DIR=/var/lib/", strings.TrimSpace(settings["StateDirectory"]), " "); settings["Environment"] != want {
-		t.Errorf("Environment=%s, want %s", settings["Environment"], want)
+	for _, tt := range []struct {
+		name, installed string
+		settings        map[string]string
+	}{
+		// drain needs 10 s to stop, and metrics 12; both say with 2 that their settings cannot be used.
+		{"drain", "/usr/local/bin/drain", map[string]string{"TimeoutStopSec": "20 ", "RestartPreventExitStatus": "2 ", "Restart": "on-failure ", "User": "drain ",
+			"StateDirectory": "drain ", "Environment": "DRAIN_SECRETS_FILE=/etc/drain/secrets DATA_DIR=/var/lib/drain ", "EnvironmentFile": "-/etc/drain/environment "}},
+		{"metrics", "/usr/local/bin/drain-metrics", map[string]string{"TimeoutStopSec": "20 ", "RestartPreventExitStatus": "2 ", "Restart": "on-failure ", "User": "drain-metrics ",
+			"StateDirectory": "", "Environment": "", "EnvironmentFile": "-/etc/drain-metrics/environment "}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			text, err := os.ReadFile("systemd/" + tt.name + ".service")
+			must(t, err)
+			program, unit := filepath.Join(t.TempDir(), tt.name), filepath.Join(t.TempDir(), tt.name+".service")
+			must(t, os.WriteFile(program, []byte("#!/bin/sh\n"), 0o755))
+			installed := "ExecStart=" + tt.installed + "\n"
+			if !strings.Contains(string(text), installed) || !strings.Contains(string(text), " "+tt.installed+"\n") && tt.name != "drain" {
+				t.Fatal("it starts something else than is installed")
+			}
+			must(t, os.WriteFile(unit, []byte(strings.Replace(string(text), installed, "ExecStart="+program+"\n", 1)), 0o644))
+			for _, args := range [][]string{{"verify", unit}, {"security", "--offline=yes", "--threshold=20", unit}} {
+				out, err := exec.Command("systemd-analyze", args...).CombinedOutput()
+				if err != nil || args[0] == "verify" && len(out) > 0 { // of what it does not know it only warns
+					t.Errorf("systemd-analyze %s: %v\n%s", strings.Join(args, " "), err, out)
+				}
+			}
+			settings := make(map[string]string)
+			for lines := bufio.NewScanner(strings.NewReader(string(text))); lines.Scan(); {
+				if name, value, ok := strings.Cut(lines.Text(), "="); ok && lines.Text()[0] != '#' {
+					settings[name] += value + " "
+				}
+			}
+			for name, want := range tt.settings {
+				if settings[name] != want {
+					t.Errorf("%s=%s, want %s", name, settings[name], want)
+				}
+			}
+		})
 	}
 }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -94,6 +97,13 @@ func hasPassword(address string) bool {
 	return has || u.Query().Has("password")
 }
 
+// usable tells whether a server can be at address.
+func usable(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	n, number := strconv.ParseUint(port, 10, 16)
+	return err == nil && number == nil && n > 0
+}
+
 const (
 	listenDefault = "127.0.0.1:8090"
 	ownBroker     = "127.0.0.1:9092"
@@ -132,25 +142,51 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 		if c.onHeroku {
 			return nil, errors.New("KAFKA_URL: not set: attach Kafka to the app (heroku addons:attach)")
 		}
+		if c.kafka.SASL != nil {
+			return nil, errors.New("KAFKA_URL: not set, while KAFKA_SASL_MECHANISM is: set it to kafka+ssl://host:port,…, or unset that")
+		}
 		c.ownBroker = true
 		c.kafka.Addresses = []string{ownBroker}
 		if at := env("BROKER_LISTEN"); at != "" {
+			if r.Address("BROKER_LISTEN", at); r.Err != nil {
+				return nil, r.Err
+			}
 			c.kafka.Addresses[0] = at
 		}
 	}
 	if f.RoutesFile != "" {
-		text, err := os.ReadFile(f.RoutesFile)
+		text, err := readRoutes(f.RoutesFile)
 		if err != nil {
-			return nil, fmt.Errorf("ROUTES_FILE: %w: set it to a file that can be read", err)
+			return nil, fmt.Errorf("ROUTES_FILE: cannot read %q: %w: set it to a file that can be read", f.RoutesFile, reason(err))
 		}
-		if c.rules, err = routes.ParseRules(string(text)); err != nil {
-			return nil, fmt.Errorf("ROUTES_FILE: %s: %w", f.RoutesFile, err)
+		if c.rules, err = routes.ParseRules(text); err != nil {
+			return nil, fmt.Errorf("ROUTES_FILE: %q: %w", f.RoutesFile, err)
 		}
 	}
 	if c.password == "" && !c.anonymous && !settings.Loopback(c.listen) {
 		return nil, fmt.Errorf("DASH_PASSWORD: not set, while LISTEN (%s) can be reached from outside: set a password, or ALLOW_ANONYMOUS=true", c.listen)
 	}
 	return c, nil
+}
+
+// readRoutes reads a file up to where ParseRules refuses it.
+func readRoutes(name string) (string, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, routes.MaxRulesText+1))
+	return string(text), err
+}
+
+// reason is why a file cannot be read, without its name.
+func reason(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
 }
 
 // redis reads how Redis is reached, nil for the embedded one. Errors do not show the
@@ -166,7 +202,7 @@ func (f *flags) redis(onHeroku bool) (*redis.Options, error) {
 		return nil, nil
 	}
 	o, err := redis.ParseURL(f.RedisURL)
-	if err != nil {
+	if err != nil || o.Network == "tcp" && !usable(o.Addr) {
 		return nil, errors.New("REDIS_URL: cannot be used: redis://:PASSWORD@host:port/db is wanted, or rediss:// for TLS")
 	}
 	if o.TLSConfig == nil {
@@ -175,18 +211,14 @@ func (f *flags) redis(onHeroku bool) (*redis.Options, error) {
 		}
 		return o, nil
 	}
-	verify := !onHeroku
-	if f.RedisTLSVerify != nil {
-		verify = *f.RedisTLSVerify
-	}
 	o.TLSConfig.MinVersion = tls.VersionTLS12
-	switch {
-	case f.RedisTrusted != "":
-		if err := cluster.Trust(o.TLSConfig, f.RedisTrusted); err != nil {
-			return nil, fmt.Errorf("REDIS_TRUSTED_CERT: %w", err)
-		}
-	case !verify:
-		o.TLSConfig.InsecureSkipVerify = true
+	if f.RedisTrusted != "" {
+		return o, trust(o.TLSConfig, f.RedisTrusted)
+	}
+	// The address may say skip_verify=true.
+	o.TLSConfig.InsecureSkipVerify = o.TLSConfig.InsecureSkipVerify || onHeroku
+	if f.RedisTLSVerify != nil {
+		o.TLSConfig.InsecureSkipVerify = !*f.RedisTLSVerify
 	}
 	return o, nil
 }

@@ -46,6 +46,9 @@ const (
 	streamsEnd = 2 * time.Second
 	// maxConnections bounds those to the page.
 	maxConnections = 1000
+	// rebalance is how long members may take to let go of their partitions. Half of it is the time
+	// that Redis has at a stop, which Kafka's part makes longer by some seconds.
+	rebalance = 16 * time.Second
 	// fetchMemory bounds what is read ahead of all partitions.
 	fetchMemory = 24 << 20
 	// memoryLimit is what the garbage collector keeps this process under, if it can.
@@ -93,7 +96,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	counting := tally.New(tally.Config{Ledger: book, Rules: cfg.rules, Logger: log, Registerer: reg})
 	group := consume.New(consume.Config{
 		Cluster: cfg.kafka, Topic: cfg.topic, Group: cfg.group, Handler: counting, Logger: log, Registerer: reg,
-		Memory: fetchMemory, SessionTimeout: cfg.session, HeartbeatInterval: min(time.Second, cfg.session/4),
+		Memory: fetchMemory, SessionTimeout: cfg.session, RebalanceTimeout: rebalance, HeartbeatInterval: min(time.Second, cfg.session/4),
 	})
 	counting.Attach(group)
 	page := dash.New(dash.Config{
@@ -162,10 +165,13 @@ func newRedis(options *redis.Options) *redis.Client {
 	o := &own
 	o.ContextTimeoutEnabled, o.MaxRetries = true, -1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 2*time.Second, 10*time.Second, 10*time.Second
+	o.DialerRetries = 1
 	o.PoolSize, o.PoolTimeout = 8, 5*time.Second
 	o.DisableIdentity = true // its commands are refused by some
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return redis.NewClient(o)
+	client := redis.NewClient(o)
+	client.AddHook(adviser{})
+	return client
 }
 
 // redisLog takes what the Redis client says by itself.

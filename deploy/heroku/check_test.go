@@ -80,7 +80,7 @@ func TestCheck(t *testing.T) {
 func TestHelp(t *testing.T) {
 	args := newArguments(t)
 	for script, want := range map[string][]string{
-		"attach": {"--drain", "--host", "--rotate", "HEROKU_API_KEY", "HEROKU_API_URL"}, "check": {"URL", "APP", "DRAIN_SECRETS"},
+		"attach": {"--drain", "--host", "--rotate", "HEROKU_API_KEY", "HEROKU_API_URL"}, "check": {"URL", "APP", "DRAIN_SECRETS", "--metrics", "DASH_PASSWORD"},
 	} {
 		for _, flag := range []string{"--help", "-h"} {
 			status, out := args.script(t, script, nil, flag)
@@ -130,7 +130,7 @@ func TestTheGuideQuotesTheProgram(t *testing.T) {
 		t.Errorf("%d texts were found in the table", checked)
 	}
 	for _, printed := range []string{"added a secret for", "attached: Heroku sends the logs of", "waiting until the drain before has sent what it holds: three tries of 5 s",
-		"removed a drain that", "removed the old secret of", "refuses strangers", "the record is in the topic, with request_id"} {
+		"removed a drain that", "removed the old secret of", "refuses strangers", "the record is in the topic, with request_id", "records are counted, "} {
 		if !strings.Contains(source.String(), printed) || !strings.Contains(string(guide), printed) {
 			t.Errorf("%q is not in both the guide and the scripts", printed)
 		}

@@ -21,6 +21,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"drain/httpapi"
+	"drain/trial/authority"
+	"drain/trial/redisserver"
 )
 
 // procfile reads the process types and their commands.
@@ -52,13 +54,24 @@ func helpOf(t *testing.T, command string) string {
 // What the buildpack builds is what the Procfile starts, and what a one-off dyno can.
 func TestBuildpackBuildsWhatIsStarted(t *testing.T) {
 	types := procfile(t)
-	if types["web"] != "drain" {
-		t.Errorf("web is %q", types["web"])
-	}
-	for name, command := range types {
-		if help := helpOf(t, strings.Fields(command)[0]); !strings.Contains(help, "Usage: ") {
-			t.Errorf("%s: %s --help says %q", name, command, help)
+	// Only the type web gets requests, so another app of the same code chooses what it is.
+	for _, tt := range []struct{ name, setting, starts string }{
+		{"web", "", "drain"}, {"web", "WEB_COMMAND=", "drain"}, {"web", "WEB_COMMAND=metrics", "metrics"}, {"metrics", "", "metrics"}, {"metrics", "WEB_COMMAND=drain", "metrics"},
+	} {
+		command, ok := types[tt.name]
+		if !ok {
+			t.Fatalf("the Procfile has no %s", tt.name)
 		}
+		// As Heroku starts it: by a shell, with the slug's bin on the PATH.
+		dyno := exec.Command("sh", "-c", command+" --help")
+		dyno.Env = []string{"PATH=" + slug.bin, tt.setting}
+		out, err := dyno.CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), "Usage: "+tt.starts+" ") {
+			t.Errorf("%s with %q: %v, %.100q, want %s", tt.name, tt.setting, err, out, tt.starts)
+		}
+	}
+	if len(types) != 2 {
+		t.Errorf("there are more types than are tried: %v", types)
 	}
 	commands, err := os.ReadDir(filepath.Join(slug.root, "cmd"))
 	must(t, err)
@@ -153,6 +166,19 @@ func herokuKafka(t *testing.T, topic string) (settings []string, reader kgo.Opt)
 		kgo.DialTLSConfig(&tls.Config{RootCAs: pool, ServerName: "strange.name.example", Certificates: []tls.Certificate{pair}})
 }
 
+// holdsNoFile fails if a dyno has a file open: what it writes to are sockets and the pipes of its log.
+func holdsNoFile(t *testing.T, d *dyno) {
+	t.Helper()
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.Process.Pid))
+	must(t, err)
+	for _, f := range files {
+		at, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", d.Process.Pid, f.Name()))
+		if strings.HasPrefix(at, "/") && at != "/dev/null" && !strings.HasPrefix(at, "/sys/fs/cgroup/") && !strings.HasPrefix(at, "/proc/") {
+			t.Errorf("holds %s open", at)
+		}
+	}
+}
+
 // As a dyno it takes what Heroku gives it, keeps nothing on the disk, and stops when it is told.
 func TestDyno(t *testing.T) {
 	t.Parallel()
@@ -174,15 +200,7 @@ func TestDyno(t *testing.T) {
 			t.Fatalf("answers %d %s", status, text)
 		}
 	}
-	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.Process.Pid))
-	must(t, err)
-	for _, f := range files {
-		at, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", d.Process.Pid, f.Name()))
-		// what it writes to are sockets and the pipes of its log
-		if strings.HasPrefix(at, "/") && at != "/dev/null" && !strings.HasPrefix(at, "/sys/fs/cgroup/") && !strings.HasPrefix(at, "/proc/") {
-			t.Errorf("holds %s open", at)
-		}
-	}
+	holdsNoFile(t, d)
 	for token, want := range map[string]int{"": 401, "Bearer wrong": 401, "Bearer " + buttonSecret: 200} {
 		status, text := d.get("/metrics", "Authorization: "+token)
 		if status != want || want == 200 && !strings.Contains(text, `drain_records_total{result="committed",topic="`+topic+`"} 50`) {
@@ -198,6 +216,104 @@ func TestDyno(t *testing.T) {
 	if values := stored(t, address, topic, reader); len(values) != 50 {
 		t.Errorf("%d records are stored, want 50", len(values))
 	}
+}
+
+// metrics as an app of its own: what it lacks it says, and with what Heroku sets it counts, keeps
+// nothing on the disk, shows its page to those with the password, and stops when it is told.
+func TestMetricsDyno(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		env  []string
+		says string
+	}{
+		{[]string{"REDIS_URL=redis://h:1", "DASH_PASSWORD=x"}, "metrics: KAFKA_URL: not set: attach Kafka to the app (heroku addons:attach)\n"},
+		{[]string{"KAFKA_URL=h:1", "DASH_PASSWORD=x"}, "metrics: REDIS_URL: not set: attach a Redis to the app (heroku addons:create heroku-redis); the embedded one forgets all with each restart of the dyno\n"},
+		{[]string{"KAFKA_URL=h:1", "REDIS_URL=redis://h:1"}, "metrics: DASH_PASSWORD: not set, while LISTEN (:1) can be reached from outside: set a password, or ALLOW_ANONYMOUS=true\n"},
+	} {
+		d := start(t, "metrics", "1", tt.env...)
+		<-d.ended
+		if status := d.ProcessState.ExitCode(); status != 2 || d.String() != tt.says {
+			t.Errorf("%q: exit status %d: %s", tt.env, status, d)
+		}
+	}
+
+	const topic, password = "wabash-12345.router", "the-page's \"password\\"
+	kafka, writer := herokuKafka(t, topic)
+	c, err := kgo.NewClient(writer, kgo.SeedBrokers(strings.TrimPrefix(kafka[0], "KAFKA_URL=kafka+ssl://")), kgo.DefaultProduceTopic(topic))
+	must(t, err)
+	defer c.Close()
+	for i := range 50 {
+		must(t, c.ProduceSync(t.Context(), kgo.StringRecord(fmt.Sprintf(`{"id":"%d-0","time":"%s","method":"GET","path":"/","status":200}`, i, time.Now().UTC().Format(time.RFC3339)))).FirstErr())
+	}
+	d := start(t, "metrics", freePort(t), append(kafka, "REDIS_URL="+herokuRedis(t), "DASH_PASSWORD="+password, "HOME=/nonexistent", "TMPDIR=/nonexistent")...)
+	began := time.Now()
+	eventually(t, "the page", func() bool { status, _ := d.get("/healthz"); return status == 200 })
+	if took := time.Since(began); took > 10*time.Second { // of the 60 s that Heroku gives
+		t.Errorf("listens after %v", took)
+	}
+	args := newArguments(t)
+	url := "http://127.0.0.1:" + d.port
+	var out string
+	eventually(t, "all is counted", func() bool {
+		_, out = args.script(t, "check", []string{"DASH_PASSWORD=" + password}, "--metrics", url)
+		return strings.Contains(out, "50 records are counted, 0 are not yet")
+	})
+	says(t, out, "ok alive: 200 in ", "ok counts: 200 in ", "ok refuses strangers: 401 in ", "ok shows: 200 in ")
+	says(t, d.String(), "group=wabash-12345.metrics", `level=WARN msg="the certificate of Redis is not verified: set REDIS_TRUSTED_CERT, or REDIS_TLS_VERIFY=true"`)
+	for _, tt := range []struct {
+		name   string
+		env    []string
+		args   []string
+		status int
+		says   []string
+	}{
+		{"wrong password", []string{"DASH_PASSWORD=another"}, []string{"--metrics", url}, 1, []string{"ok counts", "FAILED shows: 401 in ", "the password is not the page's."}},
+		{"none", nil, []string{"--metrics", url}, 2, []string{"DASH_PASSWORD is not set"}},
+		{"no URL", nil, []string{"--metrics"}, 2, []string{"which URL?"}},
+		{"a password in it", nil, []string{"--metrics", "https://x:y@h"}, 2, []string{"set DASH_PASSWORD"}},
+		{"too much", nil, []string{"--metrics", url, "my-shop"}, 2, []string{"one URL"}},
+	} {
+		if status, out := args.script(t, "check", tt.env, tt.args...); status != tt.status {
+			t.Errorf("%s: exit status %d: %s", tt.name, status, out)
+		} else {
+			says(t, out, tt.says...)
+		}
+	}
+	if noted := args.String(); strings.Contains(noted, "password") || !strings.Contains(noted, "curl -q ") {
+		t.Errorf("a password was the argument of a program: %s", noted)
+	}
+	holdsNoFile(t, d)
+	stopped := time.Now()
+	if status := d.stop(); status != 0 || time.Since(stopped) > 5*time.Second {
+		t.Errorf("told twice to stop, it ends with %d after %v", status, time.Since(stopped))
+	}
+	if strings.Contains(d.String(), password) {
+		t.Error("its log shows its password")
+	}
+	// Without Kafka, and open to all, check says so.
+	open := start(t, "metrics", freePort(t), "KAFKA_URL=127.0.0.1:1", "REDIS_URL=redis://127.0.0.1:1", "ALLOW_ANONYMOUS=true")
+	eventually(t, "the page", func() bool { status, _ := open.get("/healthz"); return status == 200 })
+	status, out := args.script(t, "check", []string{"DASH_PASSWORD=" + password}, "--metrics", "http://127.0.0.1:"+open.port)
+	if status != 1 {
+		t.Errorf("exit status %d", status)
+	}
+	says(t, out, "ok alive: 200", "FAILED counts: 503", "FAILED refuses strangers: 503", "FAILED shows: 503")
+}
+
+// herokuRedis is a Redis as the add-on brings it: TLS only, a certificate that nobody signed, and a
+// password.
+func herokuRedis(t *testing.T) (url string) {
+	t.Helper()
+	a, dir := authority.New(t, "heroku redis"), t.TempDir()
+	cert, key := a.Issue("strange.name.example", time.Now().Add(time.Hour))
+	for name, text := range map[string]string{"cert": cert, "key": key} {
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	port := freePort(t)
+	s := redisserver.Start(t, "--tls-port", port, "--tls-cert-file", filepath.Join(dir, "cert"), "--tls-key-file", filepath.Join(dir, "key"),
+		"--tls-ca-cert-file", filepath.Join(dir, "cert"), "--tls-auth-clients", "no")
+	must(t, s.Client(t).ConfigSet(t.Context(), "requirepass", "swordfish").Err())
+	return "rediss://:swordfish@127.0.0.1:" + port
 }
 
 // Neither Heroku's router (90 s) nor the sender of logs (144 s, and up to 15 s more) may

@@ -1,5 +1,5 @@
 // Package monitoring_test holds alerts.yaml and dashboard.json against the metrics of a
-// running drain, and has promtool read them.
+// running drain and a running metrics, and has promtool read them.
 package monitoring_test
 
 import (
@@ -105,53 +105,97 @@ func readDashboard(t *testing.T) (d dashboard, found []expression) {
 	return d, found
 }
 
-// series are the metrics of a drain: of each name, what values each label has.
+// series are the metrics of a drain and a metrics: of each name, what values each label has.
 type series map[string]map[string][]string
 
 // ofScrape adds what Prometheus itself gives to a target's metrics.
 var ofScrape = []string{"instance", "job"}
 
-// scrape starts drain with a broker of its own, posts a line, and reads /metrics.
+// scrape starts drain with a broker of its own and metrics, posts a line, and reads /metrics of both
+// when it is counted.
 func scrape(t *testing.T) series {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "drain")
-	if out, err := exec.Command("go", "build", "-o", program, "drain/cmd/drain").CombinedOutput(); err != nil {
-		t.Fatalf("build drain: %v\n%s", err, out)
+	programs := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", programs, "drain/cmd/drain", "drain/cmd/metrics").CombinedOutput(); err != nil {
+		t.Fatalf("build drain and metrics: %v\n%s", err, out)
 	}
-	cmd := exec.Command(program)
-	cmd.Env = []string{"LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0", "BROKER_LISTEN=127.0.0.1:0", "DATA_DIR=" + t.TempDir(), "LOGS_TOPIC=logs", "SYSLOG_LISTEN=127.0.0.1:0"}
-	log, ended := new(journal.Journal), make(chan struct{})
-	cmd.Stderr = log
-	must(t, cmd.Start())
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	defer func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Second):
-			_ = cmd.Process.Kill()
-			t.Error("drain does not stop")
-		}
-	}()
-	for end := time.Now().Add(15 * time.Second); !log.Says("Kafka is ready"); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("drain is not ready:\n%s", log)
-		}
+	defer http.DefaultClient.CloseIdleConnections()
+	start := func(name, ready string, env ...string) (at []string) {
+		cmd := exec.Command(filepath.Join(programs, name))
+		cmd.Env = append(env, "LISTEN=127.0.0.1:0")
+		log, ended := new(journal.Journal), make(chan struct{})
+		cmd.Stderr = log
+		must(t, cmd.Start())
+		go func() {
+			_ = cmd.Wait()
+			close(ended)
+		}()
+		t.Cleanup(func() {
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			select {
+			case <-ended:
+			case <-time.After(20 * time.Second):
+				_ = cmd.Process.Kill()
+				t.Errorf("%s does not stop", name)
+			}
+		})
+		eventually(t, func() error {
+			if !log.Says(ready) {
+				return fmt.Errorf("%s is not ready:\n%s", name, log)
+			}
+			return nil
+		})
+		return regexp.MustCompile(` listen=(\S+) kafka=(\S+)(?: .* admin=(\S+))?`).FindStringSubmatch(log.String())
 	}
-	at := regexp.MustCompile(`listen=(\S+) .* admin=(\S+)`).FindStringSubmatch(log.String())
-	post, err := http.Post("http://"+at[1]+"/logs", "", strings.NewReader("2026-01-01T12:00:00.000000+00:00 heroku[router]: at=info method=GET path=\"/\" status=200\n"))
+	drain := start("drain", "Kafka is ready", "ADMIN_LISTEN=127.0.0.1:0", "BROKER_LISTEN=127.0.0.1:0", "DATA_DIR="+t.TempDir(), "LOGS_TOPIC=logs", "SYSLOG_LISTEN=127.0.0.1:0")
+	metrics := start("metrics", "takes part in the group", "KAFKA_URL="+drain[2])
+	post, err := http.Post("http://"+drain[1]+"/logs", "", strings.NewReader("2026-01-01T12:00:00.000000+00:00 heroku[router]: at=info method=GET path=\"/\" status=200\n"))
 	must(t, err)
 	post.Body.Close()
-	res, err := http.Get("http://" + at[2] + "/metrics")
+	if post.StatusCode != 200 {
+		t.Fatalf("the line is answered %d", post.StatusCode)
+	}
+	found := make(series)
+	eventually(t, func() error {
+		text := get(t, metrics[1])
+		if !strings.Contains(text, `drain_metrics_records_total{result="counted"} 1`) {
+			return fmt.Errorf("the line is not counted:\n%s", text)
+		}
+		found.read(t, text)
+		return nil
+	})
+	found.read(t, get(t, drain[3]))
+	return found
+}
+
+func get(t *testing.T, at string) (text string) {
+	t.Helper()
+	res, err := http.Get("http://" + at + "/metrics")
 	must(t, err)
 	defer res.Body.Close()
-	http.DefaultClient.CloseIdleConnections()
-	found := make(series)
+	all, err := io.ReadAll(res.Body)
+	must(t, err)
+	return string(all)
+}
+
+func eventually(t *testing.T, ok func() error) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		err := ok()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// read adds the metrics of a text.
+func (s series) read(t *testing.T, text string) {
+	t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(res.Body)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
 	must(t, err)
 	for name, family := range families {
 		names := []string{name}
@@ -168,13 +212,9 @@ func scrape(t *testing.T) series {
 			if strings.HasSuffix(name, "_bucket") {
 				labels["le"] = nil
 			}
-			found[name] = labels
+			s[name] = labels
 		}
 	}
-	if _, err := io.Copy(io.Discard, res.Body); err != nil || post.StatusCode != 200 {
-		t.Fatalf("the line is answered %d, %v", post.StatusCode, err)
-	}
-	return found
 }
 
 var (
@@ -182,12 +222,14 @@ var (
 	quoted   = regexp.MustCompile(`"[^"]*"`)
 	braces   = regexp.MustCompile(`([a-z0-9_]+)\{([^}]*)\}`)
 	grouping = regexp.MustCompile(`\bby \(([^)]*)\)`)
-	filled   = regexp.MustCompile(`\{\{ *(?:\$labels\.)?([a-z_]+)`)
+	// The variables are of one program each: a panel shows figures of one.
+	ofInstances = regexp.MustCompile(`instance=~"\$(instance|metrics)"`)
+	filled      = regexp.MustCompile(`\{\{ *(?:\$labels\.)?([a-z_]+)`)
 	// What stands in our expressions beside metrics and labels.
-	ofPromQL = []string{"sum", "by", "rate", "increase", "histogram_quantile", "__rate_interval", "m", "h", "e6"}
+	ofPromQL = []string{"sum", "by", "rate", "increase", "histogram_quantile", "deriv", "and", "unless", "__rate_interval", "m", "h", "e6"}
 )
 
-// unknown is everything in an expression that a drain has not: metrics, labels, values.
+// unknown is everything in an expression that neither has: metrics, labels, values.
 func (s series) unknown(e expression) (problems []string) {
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	labels := slices.Clone(ofScrape)
@@ -247,7 +289,7 @@ func (s series) unknown(e expression) (problems []string) {
 	return problems
 }
 
-func TestEveryMetricIsDrains(t *testing.T) {
+func TestEveryMetricIsThere(t *testing.T) {
 	s := scrape(t)
 	_, shown := readDashboard(t)
 	for _, e := range append(readAlerts(t), shown...) {
@@ -259,6 +301,7 @@ func TestEveryMetricIsDrains(t *testing.T) {
 	for _, e := range []expression{
 		{"", `rate(drain_frame_total[5m])`, nil}, {"", `drain_frames_total{results="refused"}`, nil}, {"", `drain_frames_total{result="refuse"}`, nil}, {"", `drain_frames_total{result=~"refused|refuse"}`, nil},
 		{"", `sum by (codes) (drain_requests_total)`, nil}, {"", `sum by (code) (drain_requests_total)`, []string{"{{result}}"}}, {"", `drain_ack_seconds > 1`, nil},
+		{"", `rate(drain_metrics_record_total[5m])`, nil}, {"", `drain_metrics_records_total{result="none"}`, nil}, {"", `sum by (partitions) (drain_consumer_lag_records)`, nil},
 		{"", `sum(1)`, nil}, {"", `up == 0`, []string{"{{ $labels.topic }}"}},
 	} {
 		if len(s.unknown(e)) == 0 {
@@ -277,7 +320,7 @@ func TestDashboardHoldsTogether(t *testing.T) {
 		ids[p.ID] = true
 		refs := make(map[string]bool)
 		for _, target := range p.Targets {
-			if refs[target.RefID] || target.Datasource.UID != "${datasource}" || target.LegendFormat == "" || !strings.Contains(target.Expr, `instance=~"$instance"`) {
+			if refs[target.RefID] || target.Datasource.UID != "${datasource}" || target.LegendFormat == "" || !ofInstances.MatchString(target.Expr) {
 				t.Errorf("panel %q: %+v", p.Title, target)
 			}
 			refs[target.RefID] = true
@@ -341,7 +384,7 @@ func TestDashboardIsPromQL(t *testing.T) {
 	_, shown := readDashboard(t)
 	rules := "groups:\n- name: dashboard\n  rules:\n"
 	for i, e := range shown {
-		expr := strings.NewReplacer("$__rate_interval", "1m", "$instance", ".*").Replace(e.expr)
+		expr := strings.NewReplacer("$__rate_interval", "1m", "$instance", ".*", "$metrics", ".*").Replace(e.expr)
 		rules += fmt.Sprintf("  - record: panel:%d\n    expr: %q\n", i, expr)
 	}
 	file := filepath.Join(t.TempDir(), "rules.yaml")
