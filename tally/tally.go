@@ -120,7 +120,7 @@ func (t *Tally) Ready() error { return t.state.get() }
 
 // Assigned reads from the ledger where each partition begins.
 func (t *Tally) Assigned(ctx context.Context, partitions []consume.Partition) error {
-	t.stop(nil)
+	t.drop((*flusher).end)
 	ids := make([]int, len(partitions))
 	for i, p := range partitions {
 		ids[i] = p.ID
@@ -288,13 +288,14 @@ func floor(n, by int64) int64 {
 }
 
 // Revoked appends what is left, as long as ctx lasts.
-func (t *Tally) Revoked(ctx context.Context) { t.stop(ctx) }
+func (t *Tally) Revoked(ctx context.Context) {
+	t.drop(func(f *flusher) { f.finish(ctx) })
+}
 
-// stop ends the flusher, after it appended what is left if ctx is not nil, and
-// drops all that was not appended.
-func (t *Tally) stop(ctx context.Context) {
+// drop has the flusher stop, and drops all that it did not append.
+func (t *Tally) drop(stop func(*flusher)) {
 	if t.flusher != nil {
-		t.flusher.stop(ctx)
+		stop(t.flusher)
 		t.flusher = nil
 	}
 	t.mu.Lock()
@@ -306,15 +307,15 @@ func (t *Tally) stop(ctx context.Context) {
 
 // flusher appends what is pending, as long as an assignment lasts.
 type flusher struct {
-	t      *Tally
-	ending chan context.Context // for the last time
-	cancel context.CancelFunc
-	ended  chan struct{}
+	t         *Tally
+	finishing chan struct{} // closed for the last time
+	cancel    context.CancelFunc
+	ended     chan struct{}
 }
 
 func (t *Tally) startFlusher() *flusher {
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &flusher{t, make(chan context.Context, 1), cancel, make(chan struct{})}
+	f := &flusher{t, make(chan struct{}), cancel, make(chan struct{})}
 	go func() {
 		defer close(f.ended)
 		f.run(ctx)
@@ -322,15 +323,17 @@ func (t *Tally) startFlusher() *flusher {
 	return f
 }
 
-// stop waits for its end, which comes at once where last is nil, and else within last.
-func (f *flusher) stop(last context.Context) {
-	if last != nil {
-		f.ending <- last
-		stopped := context.AfterFunc(last, f.cancel)
-		defer stopped()
-	} else {
-		f.cancel()
-	}
+// end ends it, and waits for that.
+func (f *flusher) end() {
+	f.cancel()
+	<-f.ended
+}
+
+// finish ends it after it appended what is left, or when last ends.
+func (f *flusher) finish(last context.Context) {
+	close(f.finishing)
+	stopped := context.AfterFunc(last, f.cancel)
+	defer stopped()
 	<-f.ended
 	f.cancel()
 }
@@ -342,7 +345,7 @@ func (f *flusher) run(ctx context.Context) {
 		select {
 		case <-ticker.C:
 		case <-f.t.kick:
-		case <-f.ending:
+		case <-f.finishing:
 			f.flush(ctx)
 			return
 		case <-ctx.Done():
