@@ -479,6 +479,27 @@ func TestTouched_tellsEachChangeOnce(t *testing.T) {
 	})
 }
 
+// What is told of changed seconds is bounded, however many there are.
+func TestTouched_isBounded(t *testing.T) {
+	c := redisserver.Start(t).Client(t)
+	l, now := New(c, "g", "t"), time.Now()
+	f := window.NewFold()
+	next := int64(None)
+	for second := range int64(9000) {
+		// Windows of an hour that will come are kept, too.
+		if f.Add(&window.Request{Second: now.Unix() + second, Status: 200}); f.Full() || second == 8999 {
+			if err := l.Append(t.Context(), &Entry{Now: now, Chunks: f.Chunks(now.Unix()), Partitions: []Advance{{Partition: 0, From: next, Next: max(next, 0) + 1}}}); err != nil {
+				t.Fatal(err)
+			}
+			next = max(next, 0) + 1
+			f.Reset()
+		}
+	}
+	if n := c.ZCard(t.Context(), l.key("touched")).Val(); n != 4000 {
+		t.Errorf("%d seconds are kept in mind", n)
+	}
+}
+
 func TestProgress_complainsOfWhatIsNotOurs(t *testing.T) {
 	c := redisserver.Start(t).Client(t)
 	l := New(c, "g", "t")

@@ -196,6 +196,30 @@ func TestConsume_countsEachRecordOnceAndSaysWhatBecameOfTheOthers(t *testing.T) 
 	c.Revoked(t.Context())
 }
 
+// What was not found is told apart as long as it is little: another process may know it.
+func TestConsume_tellsABoundedPartOfWhatWasNotFound(t *testing.T) {
+	c := newTrial(t, redisserver.Start(t))
+	c.assign(0, 0)
+	now := time.Now().UTC().Format(time.RFC3339)
+	var values []string
+	for i := range 300 {
+		values = append(values, fmt.Sprintf(`{"id":"%d-0","time":"%s","method":"GET","path":"/nobody-knows-%c%c","dyno":"web.1","status":404}`, i, now, 'a'+i%26, 'a'+i/26))
+	}
+	c.take(values...)
+	c.flushed()
+	unsure := 0
+	counts := c.requests()
+	for route := range counts {
+		if strings.HasPrefix(route, "GET "+window.Unsure) {
+			unsure++
+		}
+	}
+	if unsure < 10 || unsure > 50 || counts["GET "+window.Other] != int64(300-unsure) {
+		t.Errorf("%d routes are unsure, %d requests of others", unsure, counts["GET "+window.Other])
+	}
+	c.Revoked(t.Context())
+}
+
 // What is left out is held back too.
 func TestConsume_isBoundedByWhatIsLeftOut(t *testing.T) {
 	server := redisserver.Start(t)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 )
@@ -231,6 +232,51 @@ func TestCover_isExact(t *testing.T) {
 			t.Fatalf("[%d,%d) is covered by %d windows", from, until, windows)
 		}
 	})
+}
+
+func TestKept_endsWithItsTime(t *testing.T) {
+	for _, r := range Resolutions {
+		start := r.Start(1_800_000_000)
+		if end := start + r.Step + r.Keep; !r.Kept(start, end-1) || r.Kept(start, end) {
+			t.Errorf("%s: kept at its end: %v, a second before: %v", r.Name, r.Kept(start, end), r.Kept(start, end-1))
+		}
+		if r.Start(-1) != -r.Step || r.Start(0) != 0 || r.Start(r.Step-1) != 0 {
+			t.Errorf("%s: windows begin at %d, %d, %d", r.Name, r.Start(-1), r.Start(0), r.Start(r.Step-1))
+		}
+	}
+}
+
+// Names are text of bounded length, and a code is a letter and two digits.
+func TestFold_takesNamesAsTheyShouldBe(t *testing.T) {
+	f := NewFold()
+	long := strings.Repeat("é", maxNameLength)
+	for i := range 3 {
+		f.Add(&Request{Second: 5, App: []byte("a\xff"), Dyno: []byte(long + fmt.Sprint(i)), Code: []byte("H12"), Status: 99})
+		f.Add(&Request{Second: 5, Code: []byte([]string{"h12", "H1x", "H123"}[i]), Status: 1000})
+	}
+	for i := range 2 * maxApps {
+		f.Add(&Request{Second: 5, App: fmt.Append(nil, "app", i), Code: []byte("R14"), Status: 200})
+	}
+	apps := map[string]bool{}
+	var odd Stats
+	if err := new(Reader).Each(f.Chunks(5)[0].ByDyno, func(k *Key, c *Cell) {
+		if k.Code == "R14" {
+			apps[k.App] = true
+			return
+		}
+		odd.Add(k, c)
+		if !utf8.ValidString(k.App) || !utf8.ValidString(k.Dyno) || len(k.Dyno) > maxNameLength || k.Status != 0 || k.App == "a\xff" {
+			t.Errorf("a key is %+v", k)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if odd.Requests != 6 || odd.Codes["H12"] != 3 || odd.Codes[Other] != 3 {
+		t.Errorf("%d requests, codes %v", odd.Requests, odd.Codes)
+	}
+	if len(apps) > maxApps+1 || !apps[Other] {
+		t.Errorf("%d apps are told apart", len(apps))
+	}
 }
 
 func TestResolutions_divideEachOther(t *testing.T) {
