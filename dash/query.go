@@ -64,7 +64,7 @@ func (q *query) seconds(name string, otherwise int64) int64 {
 	}
 	d, err := duration(text)
 	if err != nil || d < time.Second || d%time.Second != 0 || d > 366*24*time.Hour {
-		q.fail("%s=%.40s: a duration of whole seconds, up to a year, is wanted: 10s, 15m, 24h, 14d", name, text)
+		q.fail("%s=%.40s: a duration of whole seconds, up to a year, is wanted: 10s, 15m, 24h, 14d, 365d", name, text)
 		return otherwise
 	}
 	return int64(d / time.Second)
@@ -115,7 +115,7 @@ func (q *query) filter() filter {
 	if text := q.values.Get("status"); text != "" {
 		digits, class := strings.CutSuffix(text, "xx")
 		n, err := strconv.Atoi(digits)
-		if err != nil || class && (n < 1 || n > 9) || !class && (n < 100 || n > 999) {
+		if err != nil || class && (n < 1 || n > 5) || !class && (n < 100 || n > 999) {
 			q.fail("status=%.40s: a status such as 404, or a class such as 5xx, is wanted", text)
 		}
 		f.Status = n
@@ -175,15 +175,28 @@ func (q *query) pace(now int64) pace {
 				break
 			}
 		}
-		q.fail("step=%ds and last=%ds: windows of %s are kept for %v only: take a %s", step, last, p.resolution.Name, time.Duration(kept)*time.Second, longer)
+		q.fail("step=%s and last=%s: windows of %s are kept for %s only: take a %s", words(step), words(last), p.resolution.Name, words(kept), longer)
 	}
 	if !p.resolution.Kept(p.from, now) { // else the first point would tell too little
 		p.from += step
 	}
 	if last/step > maxPoints {
-		q.fail("step=%ds and last=%ds: these are %d points, and %d are the most: take a longer step", step, last, last/step, maxPoints)
+		q.fail("step=%s and last=%s: these are %d points, and %d are the most: take a longer step", words(step), words(last), last/step, maxPoints)
 	}
 	return p
+}
+
+// words writes seconds as durations are written here.
+func words(seconds int64) string {
+	for _, unit := range []struct {
+		seconds int64
+		name    string
+	}{{24 * 3600, "d"}, {3600, "h"}, {60, "m"}} {
+		if seconds%unit.seconds == 0 {
+			return strconv.FormatInt(seconds/unit.seconds, 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(seconds, 10) + "s"
 }
 
 // usualStep is the step where none is asked for: some hundred points.

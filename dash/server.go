@@ -324,11 +324,11 @@ func (s *Server) lag(ctx context.Context, _ *query) (any, error) {
 		return nil, err
 	}
 	type partition struct {
-		Partition int    `json:"partition"`
-		Next      int64  `json:"next"`
-		End       int64  `json:"end"`
-		Lag       int64  `json:"lag"`
-		At        string `json:"at"`
+		Partition int     `json:"partition"`
+		Next      int64   `json:"next"`
+		End       int64   `json:"end"`
+		Lag       int64   `json:"lag"`
+		At        *string `json:"at"` // null before anything was counted
 	}
 	answer := struct {
 		Lag        int64       `json:"lag"`
@@ -340,7 +340,12 @@ func (s *Server) lag(ctx context.Context, _ *query) (any, error) {
 	for _, x := range p.Positions {
 		lag := max(x.End-x.Next, 0)
 		answer.Lag += lag
-		answer.Partitions = append(answer.Partitions, partition{x.Partition, x.Next, x.End, lag, x.At.UTC().Format(time.RFC3339Nano)})
+		p := partition{Partition: x.Partition, Next: x.Next, End: x.End, Lag: lag}
+		if !x.At.IsZero() {
+			at := x.At.UTC().Format(time.RFC3339Nano)
+			p.At = &at
+		}
+		answer.Partitions = append(answer.Partitions, p)
 	}
 	return answer, nil
 }

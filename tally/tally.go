@@ -382,7 +382,7 @@ func (f *flusher) flush(ctx context.Context) bool {
 		}
 		return true
 	case errors.Is(err, ledger.ErrMovedOn):
-		t.log.Warn("another process has counted some of these records: reading goes on where it is", "records", requests)
+		t.log.Warn("the windows in Redis are not where this process left them: another process has counted some of these records, or Redis has lost them; reading goes on where Redis is", "records", requests)
 		t.metrics.movedOn.Inc()
 		t.group.Reassign()
 	}

@@ -68,7 +68,7 @@ func advise(err error) error {
 	case errors.As(err, &dial) && dial.Op == "dial":
 		do = "is Redis there? look at REDIS_URL"
 	}
-	if do == "" {
+	if do == "" || strings.HasSuffix(text, do) { // said by another hook
 		return err
 	}
 	return fmt.Errorf("%w: %s", err, do)

@@ -44,6 +44,8 @@ type environ struct {
 const (
 	// streamsEnd is the time that answers under way have at a stop.
 	streamsEnd = 2 * time.Second
+	// pingWithin is how soon Redis must answer to be called ready.
+	pingWithin = time.Second
 	// maxConnections bounds those to the page.
 	maxConnections = 1000
 	// rebalance is how long members may take to let go of their partitions. Half of it is the time
@@ -109,7 +111,15 @@ func run(ctx context.Context, args []string, env environ) error {
 				}
 				return fmt.Errorf("read the topic %s: %w", cfg.topic, err)
 			}
-			return counting.Ready()
+			if err := counting.Ready(); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), pingWithin)
+			defer cancel()
+			if err := readers.Ping(ctx).Err(); err != nil {
+				return fmt.Errorf("Redis does not answer: %w", err)
+			}
+			return nil
 		},
 		Lag: func() []ledger.Position {
 			var own []ledger.Position
@@ -202,7 +212,10 @@ func greet(ctx context.Context, w io.Writer, log *slog.Logger, cfg *config, at n
 	}
 	fmt.Fprintf(w, "\n  Look at the page:\n    http://%s/\n", settings.Reachable(at))
 	if cfg.ownBroker {
-		fmt.Fprint(w, "  Nothing there? Start drain, and post it a line as it says:\n    go run ./cmd/drain\n")
+		fmt.Fprint(w, "  Nothing there? Start drain, and send it something:\n    go run ./cmd/drain\n    go run ./cmd/logplex --url http://127.0.0.1:8080/logs --rate 50 --duration 1m\n")
+	}
+	if cfg.redis == nil {
+		fmt.Fprint(w, "  The counts are in this process alone, and gone with it. Set REDIS_URL to keep them, and before\n  you start a second one: it would take half of the partitions, and count them for itself.\n")
 	}
 	fmt.Fprintln(w)
 }

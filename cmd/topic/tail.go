@@ -144,7 +144,7 @@ func (t *topic) follow(ctx context.Context, s *shower) error {
 			switch {
 			case errors.As(e.Err, &lost):
 				t.say("%v", e.Err)
-			case !kerr.IsRetriable(e.Err) && !kgo.IsRetryableBrokerErr(e.Err), final(e.Err):
+			case !passes(e.Err), final(e.Err):
 				return t.failed("read topic", e.Err, false)
 			}
 		}
@@ -322,6 +322,12 @@ func (r *reader) fetchOnce(ctx context.Context, partition int32, at int64) (*kms
 	}
 	got := &fetched.Topics[0].Partitions[0]
 	return got, kerr.ErrorForCode(got.ErrorCode)
+}
+
+// passes tells whether an error may pass by itself. Brokers call UNKNOWN_SERVER_ERROR what
+// they have no name for, often while they start or stop.
+func passes(err error) bool {
+	return kerr.IsRetriable(err) || kgo.IsRetryableBrokerErr(err) || errors.Is(err, kerr.UnknownServerError)
 }
 
 // lookEvery is how often a topic that is followed is looked at.

@@ -343,7 +343,11 @@ func TestALongOutageIsToldOnce(t *testing.T) {
 	r := start(t, env, "tail")
 	r.says("follows")
 	h := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "router", Err: kerr.UnknownServerError, Count: -1})
-	must(t, h.Wait(t.Context(), 3))
+	looked, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := h.Wait(looked, 3); err != nil {
+		t.Fatalf("it is not looked at three times: %v; it says %q", err, r.said.String())
+	}
 	h.Remove()
 	r.says("topic: Kafka answers again\n")
 	if said := r.said.String(); strings.Count(said, "\n") != 3 {
