@@ -117,7 +117,7 @@ func run(ctx context.Context, args []string, env environ) error {
 			ctx, cancel := context.WithTimeout(context.Background(), pingWithin)
 			defer cancel()
 			if err := readers.Ping(ctx).Err(); err != nil {
-				return fmt.Errorf("Redis does not answer: %w", err)
+				return fmt.Errorf("ask whether Redis answers: %w", err)
 			}
 			return nil
 		},
