@@ -77,6 +77,16 @@ func threeNodes(t *testing.T) (url, dir string) {
 	if _, err := script("create", "router", "--partitions", "6", "--replicas", "3", "--dir", dir); err != nil {
 		t.Fatal(err)
 	}
+	// A node that the topic was not made by learns of it a moment later.
+	for _, node := range strings.Split(strings.TrimPrefix(url, "kafka://"), ",") {
+		eventually(t, node+" to know the topic", func() (int, error) {
+			topic, err := logplex.OpenTopic(t.Context(), &cluster.Config{Addresses: []string{node}}, "router")
+			if err == nil {
+				topic.Close()
+			}
+			return 0, err
+		})
+	}
 	return url, dir
 }
 
