@@ -45,10 +45,10 @@ func TestMemory_ofADay(t *testing.T) {
 		evenRoutes bool
 		most       float64 // MB a day
 	}{
-		{"100/s", 100, 20, false, 200},
-		{"1,000/s", 1000, 20, false, 200},
-		{"1,000/s, all routes alike", 1000, 10, true, 250},
-		{"10,000/s", 10_000, 6, false, 0},
+		{"100/s", 100, 10, false, 200},
+		{"1,000/s", 1000, 8, false, 200},
+		{"1,000/s, all routes alike", 1000, 5, true, 250},
+		{"10,000/s", 10_000, 2, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			client := redisserver.Start(t).Client(t)
