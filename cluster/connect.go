@@ -113,6 +113,7 @@ func distrust(err error, host string) error {
 		authority x509.UnknownAuthorityError
 		invalid   x509.CertificateInvalidError
 		noRoots   x509.SystemRootsError
+		untrusted Untrusted
 	)
 	do := ""
 	switch {
@@ -120,7 +121,7 @@ func distrust(err error, host string) error {
 		do = "it may speak no TLS there: use another port, or kafka:// in KAFKA_URL"
 	case errors.As(err, &name):
 		do = fmt.Sprintf("correct KAFKA_URL; or, where no certificate names %s, set KAFKA_TRUSTED_CERT: then the chain is verified, and not the name", host)
-	case errors.As(err, &authority) && !errors.Is(err, errTrusted):
+	case errors.As(err, &authority) && !errors.As(err, &untrusted):
 		do = "if the cluster has an authority of its own, set KAFKA_TRUSTED_CERT to that one's certificate"
 	case errors.As(err, &authority):
 		do = "KAFKA_TRUSTED_CERT and KAFKA_URL may be of two clusters; look at KAFKA_ADDON"
@@ -141,8 +142,9 @@ func Refused(err error) bool {
 		distrusted *tls.CertificateVerificationError
 		record     tls.RecordHeaderError
 		remote     *net.OpError
+		untrusted  Untrusted
 	)
-	return errors.As(err, &distrusted) || errors.As(err, &record) || errors.Is(err, errTrusted) ||
+	return errors.As(err, &distrusted) || errors.As(err, &record) || errors.As(err, &untrusted) ||
 		errors.As(err, &remote) && remote.Op == "remote error" || // a TLS alert
 		errors.Is(err, kafka.SASLAuthenticationFailed) || errors.Is(err, kafka.UnsupportedSASLMechanism)
 }

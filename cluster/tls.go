@@ -33,8 +33,8 @@ func (c Certificates) TLS() (*tls.Config, error) {
 	trusted, client, key := variable(c.Addon, "KAFKA_TRUSTED_CERT"), variable(c.Addon, "KAFKA_CLIENT_CERT"), variable(c.Addon, "KAFKA_CLIENT_CERT_KEY")
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.Trusted != "" {
-		if err := Trust(cfg, c.Trusted); err != nil {
-			return nil, fmt.Errorf("%s: %w", trusted, err)
+		if err := Trust(cfg, c.Trusted, trusted); err != nil {
+			return nil, err
 		}
 	}
 	own, err := KeyPair(client, c.Client, key, c.Key)
@@ -45,14 +45,20 @@ func (c Certificates) TLS() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// Trust has cfg verify the other side's chain against certificates in PEM, and not its name.
-func Trust(cfg *tls.Config, certificates string) error {
+// Trust has cfg verify the server's chain, on every connection, against the certificates in PEM of a
+// setting, and not its name. What it refuses is Untrusted.
+func Trust(cfg *tls.Config, certificates, setting string) error {
 	roots, err := pool(pemText(certificates))
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", setting, err)
 	}
 	cfg.InsecureSkipVerify = true // of the name; the chain is verified here
-	cfg.VerifyConnection = func(state tls.ConnectionState) error { return verify(roots, state) }
+	cfg.VerifyConnection = func(state tls.ConnectionState) error {
+		if err := chain(roots, state); err != nil {
+			return Untrusted{setting, err}
+		}
+		return nil
+	}
 	return nil
 }
 
@@ -104,17 +110,24 @@ func pool(text []byte) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// errTrusted says that it was KAFKA_TRUSTED_CERT that a chain did not end in.
-var errTrusted = errors.New("the broker's certificate is not trusted by KAFKA_TRUSTED_CERT")
+// Untrusted says that a certificate's chain did not end in those of a setting.
+type Untrusted struct {
+	Setting string
+	Err     error // x509's
+}
 
-// verify checks a broker's chain, on every connection, but not its name.
-func verify(roots *x509.CertPool, state tls.ConnectionState) error {
+func (e Untrusted) Error() string {
+	return "the server's certificate is not trusted by " + e.Setting + ": " + e.Err.Error()
+}
+
+func (e Untrusted) Unwrap() error { return e.Err }
+
+// chain checks a server's chain, but not its name.
+func chain(roots *x509.CertPool, state tls.ConnectionState) error {
 	between := x509.NewCertPool()
 	for _, cert := range state.PeerCertificates[1:] {
 		between.AddCert(cert)
 	}
-	if _, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between}); err != nil {
-		return fmt.Errorf("%w: %w", errTrusted, err)
-	}
-	return nil
+	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between})
+	return err
 }

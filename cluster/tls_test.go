@@ -126,7 +126,7 @@ func TestTrust(t *testing.T) {
 				}
 			}()
 			cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: "127.0.0.1", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
-			if err := Trust(cfg, trusted); err != nil {
+			if err := Trust(cfg, trusted, "OUR_CERT"); err != nil {
 				t.Fatal(err)
 			}
 			for range 3 {
@@ -136,7 +136,7 @@ func TestTrust(t *testing.T) {
 				}
 				err = tls.Client(raw, cfg).Handshake()
 				raw.Close()
-				if test.fails == "" && err != nil || test.fails != "" && (err == nil || !strings.Contains(err.Error(), test.fails)) {
+				if test.fails == "" && err != nil || test.fails != "" && (err == nil || !strings.Contains(err.Error(), "not trusted by OUR_CERT: "+test.fails)) {
 					t.Errorf("%v, want %q", err, test.fails)
 				}
 			}
@@ -144,7 +144,7 @@ func TestTrust(t *testing.T) {
 	}
 	for name, text := range map[string]string{"nothing": "", "no PEM": "swordfish", "a key": func() string { _, key := ours.Issue("x", hour); return key }()} {
 		cfg := new(tls.Config)
-		if err := Trust(cfg, text); err == nil || strings.Contains(err.Error(), "swordfish") || strings.Contains(err.Error(), "\n") {
+		if err := Trust(cfg, text, "OUR_CERT"); err == nil || strings.Contains(err.Error(), "swordfish") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if cfg.InsecureSkipVerify {

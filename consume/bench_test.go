@@ -1,15 +1,12 @@
 package consume
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,6 +16,8 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"drain/trial/child"
 )
 
 const (
@@ -62,31 +61,7 @@ func runBroker() {
 }
 
 // startBroker starts this test's program as the broker.
-func startBroker(t testing.TB) (addr string) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "DRAIN_TEST_BROKER=1")
-	stdin, err := cmd.StdinPipe() // its end ends the broker
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stdin.Close()
-		_ = cmd.Wait()
-	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(line)
-}
+func startBroker(t testing.TB) (addr string) { return child.Start(t, "DRAIN_TEST_BROKER") }
 
 func cpu() time.Duration {
 	var u syscall.Rusage

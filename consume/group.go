@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"drain/cluster"
+	"drain/grumble"
 )
 
 // Batch is what was read of a partition, in the order of the offsets. It and all its bytes
@@ -139,11 +141,23 @@ type Group struct {
 	again   chan struct{}                      // wants Assigned to be asked again
 	state   atomic.Pointer[state]
 
-	outside, assigning, fetching, committing, handling *grumble
+	outside, assigning, fetching, committing, handling *grumble.Grumble[int] // by partition, or alone
 }
 
 // state is why a group does not read, nil err if it does.
 type state struct{ err error }
+
+// alone is the key of what is not of one partition.
+const alone = -1
+
+func newGrumble(log *slog.Logger, bad, better string) *grumble.Grumble[int] {
+	return grumble.New[int](grumble.Config{Logger: log, Bad: bad, Better: better})
+}
+
+// newGrumbles is for what may fail for several partitions.
+func newGrumbles(log *slog.Logger, bad, better string) *grumble.Grumble[int] {
+	return grumble.New[int](grumble.Config{Logger: log, Bad: bad, Better: better, Count: "failing_partitions"})
+}
 
 // New makes a Group. It panics where the metrics are registered already, as promauto does.
 func New(cfg Config) *Group {
@@ -161,9 +175,9 @@ func New(cfg Config) *Group {
 		again:      make(chan struct{}, 1),
 		outside:    newGrumble(log, "cannot take part in the group; tried again", "takes part in the group again"),
 		assigning:  newGrumble(log, "reading cannot begin; tried again", "reading begins"),
-		fetching:   newGrumble(log, "a partition cannot be read; tried again", "all partitions are read again"),
+		fetching:   newGrumbles(log, "a partition cannot be read; tried again", "all partitions are read again"),
 		committing: newGrumble(log, "offsets cannot be committed to Kafka, where only tools look at them; tried again", "offsets are committed again"),
-		handling:   newGrumble(log, "what was read cannot be handled; tried again", "what is read is handled again"),
+		handling:   newGrumbles(log, "what was read cannot be handled; tried again", "what is read is handled again"),
 	}
 	g.metrics = newMetrics(cfg.Registerer, g)
 	g.answers.New = func() any { return new(answer) }
@@ -185,7 +199,10 @@ func (g *Group) Ready() error {
 	if s := g.state.Load(); s.err != nil {
 		return s.err
 	}
-	return g.fetching.lasting(stuckAfter)
+	if partition, age, err := g.fetching.Longest(); err != nil && age > stuckAfter {
+		return fmt.Errorf("partition %d cannot be read for %s: %w", partition, age.Round(time.Second), err)
+	}
+	return nil
 }
 
 // stuckAfter is how long a partition may fail before the group is not ready.

@@ -40,7 +40,7 @@ func (g *Group) Run(ctx context.Context) error {
 		}
 		g.become(err)
 		g.metrics.failed(whatGroup)
-		g.outside.complain(alone, err)
+		g.outside.Complain(alone, err)
 		if time.Since(began) > time.Minute {
 			wait.Reset()
 		}
@@ -101,7 +101,7 @@ func (g *Group) join(ctx context.Context) error {
 			hungUp.Stop()
 			return err
 		}
-		g.outside.relent(alone)
+		g.outside.Relent(alone)
 		g.metrics.rebalances.Inc()
 		g.member.Store(&member{generation.MemberID, generation.ID})
 		done := make(chan struct{})

@@ -100,13 +100,13 @@ func (p *partition) read(ctx context.Context) {
 			wait.Reset()
 			if p.failing {
 				p.failing = false
-				p.g.fetching.relent(p.id)
+				p.g.fetching.Relent(p.id)
 			}
 		case worked && p.link == nil && !p.failing:
 			p.failing = true // connections end: only if the next does too, it is told
 		default:
 			p.failing = true
-			p.g.fetching.complain(p.id, err)
+			p.g.fetching.Complain(p.id, err, "partition", p.id)
 			sleep(ctx, wait.NextBackOff())
 		}
 	}
@@ -338,7 +338,7 @@ func (p *partition) consume(ctx context.Context, records []Record, next int64) b
 		case err == nil:
 			p.g.metrics.records.Add(float64(len(records)))
 			if failed {
-				p.g.handling.relent(p.id)
+				p.g.handling.Relent(p.id)
 			}
 			return true
 		case ctx.Err() != nil:
@@ -348,7 +348,7 @@ func (p *partition) consume(ctx context.Context, records []Record, next int64) b
 			return false
 		}
 		p.g.metrics.failed(whatHandler)
-		p.g.handling.complain(p.id, err)
+		p.g.handling.Complain(p.id, err, "partition", p.id)
 		sleep(ctx, wait.NextBackOff())
 	}
 	return false

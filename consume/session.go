@@ -68,11 +68,11 @@ func (s *session) goOn(ctx context.Context) {
 		began := time.Now()
 		partitions, err := s.assign(ctx)
 		if err == nil {
-			g.assigning.relent(alone)
+			g.assigning.Relent(alone)
 			s.read(ctx, partitions)
 		} else if ctx.Err() == nil {
 			g.metrics.failed(whatAssignment)
-			g.assigning.complain(alone, err)
+			g.assigning.Complain(alone, err)
 		}
 		if ctx.Err() == nil {
 			if time.Since(began) > 10*time.Second {
@@ -82,7 +82,7 @@ func (s *session) goOn(ctx context.Context) {
 			sleep(ctx, wait.NextBackOff())
 		}
 	}
-	g.assigning.forget()
+	g.assigning.Forget()
 }
 
 // assign asks the handler where to begin.
@@ -166,7 +166,7 @@ func (s *session) read(ctx context.Context, partitions []*partition) {
 	}
 	cancel()
 	reading.Wait()
-	g.fetching.forget()
+	g.fetching.Forget()
 }
 
 // follow asks for the ends of the partitions that are not fetched from, because the handler
@@ -225,7 +225,7 @@ func (s *session) letGo(ended time.Time) {
 	case <-time.After(leaveTimeout): // it ends with the connection
 	}
 	g.current.Store(new(map[int]*partition))
-	g.handling.forget()
+	g.handling.Forget()
 	g.log.Info("let go of the partitions", "generation", s.generation.ID, "partitions", s.ids, "after", time.Since(ended).Round(time.Millisecond))
 }
 
@@ -244,11 +244,11 @@ func (s *session) commit() {
 	began := time.Now()
 	if err := s.generation.CommitOffsets(map[string]map[int]int64{g.cfg.Topic: offsets}); err != nil {
 		g.metrics.failed(whatCommit)
-		g.committing.complain(alone, err)
+		g.committing.Complain(alone, err)
 		return
 	}
 	g.metrics.commit.Observe(time.Since(began).Seconds())
-	g.committing.relent(alone)
+	g.committing.Relent(alone)
 	for id, done := range offsets {
 		s.committed[id] = done
 	}

@@ -16,13 +16,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"drain/cluster"
 	"drain/trial/journal"
+	"drain/trial/samples"
 )
 
 // world is a cluster with a topic and a group that only one test uses.
@@ -301,28 +301,11 @@ func (r *reading) stopsWithin(limit time.Duration) {
 // is none.
 func (r *reading) metric(name string, labels ...string) float64 {
 	r.t.Helper()
-	families, err := r.reg.Gather()
-	if err != nil {
-		r.t.Fatal(err)
+	value, found := samples.Sum(r.t, r.reg, name, labels...)
+	if !found {
+		return -1
 	}
-	for _, f := range families {
-		if f.GetName() != name {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			has := func(l string) bool {
-				return slices.ContainsFunc(m.GetLabel(), func(p *dto.LabelPair) bool { return p.GetName()+"="+p.GetValue() == l })
-			}
-			if slices.ContainsFunc(labels, func(l string) bool { return !has(l) }) {
-				continue
-			}
-			if f.GetType() == dto.MetricType_HISTOGRAM {
-				return float64(m.GetHistogram().GetSampleCount())
-			}
-			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
-		}
-	}
-	return -1
+	return value
 }
 
 // numbered are n values that say where they belong.

@@ -1,6 +1,7 @@
 package dash
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -251,16 +252,6 @@ func sortRows(rows []row, by string) {
 	}
 	value := sorters[by]
 	slices.SortFunc(rows, func(a, b row) int {
-		switch x, y := value(&a), value(&b); {
-		case x > y:
-			return -1
-		case x < y:
-			return 1
-		case a.Requests != b.Requests:
-			return int(min(max(b.Requests-a.Requests, -1), 1))
-		case name(&a) < name(&b):
-			return -1
-		}
-		return 1
+		return cmp.Or(cmp.Compare(value(&b), value(&a)), cmp.Compare(b.Requests, a.Requests), cmp.Compare(name(&a), name(&b)))
 	})
 }

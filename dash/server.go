@@ -4,6 +4,7 @@ package dash
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,7 +74,7 @@ const (
 
 // New makes a Server.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, login: newLogin(cfg.Password, cfg.Proxied), hub: newHub(cfg.Ledger, cfg.Logger), places: make(chan struct{}, computations), failed: LoginPage(true)}
+	s := &Server{cfg: cfg, login: newLogin(cfg.Password, cfg.Proxied), hub: newHub(cfg.Ledger), places: make(chan struct{}, computations), failed: LoginPage(true)}
 	s.streams = prometheus.NewGauge(prometheus.GaugeOpts{Name: "drain_metrics_streams", Help: "Pages and others that are sent a point a second."})
 	s.damaged = prometheus.NewCounter(prometheus.CounterOpts{Name: "drain_metrics_damaged_windows_total", Help: "Windows in Redis that could not be read and were left out of an answer."})
 	cfg.Registerer.MustRegister(s.streams, s.damaged)
@@ -145,8 +147,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// answer is a handler that makes JSON of what ask returns: a value, or for long answers a
-// function that writes them.
+// answer is a handler that makes JSON of what ask returns, for requests with parameters of
+// these names.
 func (s *Server) answer(ask func(context.Context, *query) (any, error), names []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), waitFor)
@@ -312,8 +314,8 @@ func (s *Server) methods(ctx context.Context, q *query) (any, error) {
 	for name, sum := range sums {
 		answer = append(answer, method{name, sum.Requests})
 	}
-	sortBy(answer, func(a, b method) bool {
-		return a.Requests > b.Requests || a.Requests == b.Requests && a.Method < b.Method
+	slices.SortFunc(answer, func(a, b method) int {
+		return cmp.Or(cmp.Compare(b.Requests, a.Requests), cmp.Compare(a.Method, b.Method))
 	})
 	return answer, nil
 }
@@ -372,6 +374,6 @@ func withEnds(p ledger.Progress, own []ledger.Position) ledger.Progress {
 			p.Positions = append(p.Positions, o)
 		}
 	}
-	sortBy(p.Positions, func(a, b ledger.Position) bool { return a.Partition < b.Partition })
+	slices.SortFunc(p.Positions, func(a, b ledger.Position) int { return cmp.Compare(a.Partition, b.Partition) })
 	return p
 }

@@ -5,11 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
-	"sort"
 	"strconv"
 	"sync"
 	"time"
@@ -22,7 +20,6 @@ import (
 // are any.
 type hub struct {
 	ledger *ledger.Ledger
-	log    *slog.Logger
 
 	mu      sync.Mutex // guards the following
 	streams map[*listener]struct{}
@@ -43,10 +40,10 @@ const (
 	// settled is how long a second is waited for after its end: records take as long from drain's answer
 	// into the ledger.
 	settled = 350 * time.Millisecond
-	// maxStreams bounds them, maxTouched what one of them is told at once; it reads an hour
-	// anew when there is more.
+	// maxStreams bounds them, maxTouched what one of them is told at once: all seconds that are kept, and those
+	// of clocks that are ahead.
 	maxStreams = 200
-	maxTouched = 3600
+	maxTouched = 3700
 	// recent is how far back changes are looked for before the second after which a stream goes on.
 	recent = 10 * time.Second
 	// readAtOnce is how many seconds of a stream are read together, in a place among the answers where
@@ -58,8 +55,8 @@ const (
 	writeWithin    = 10 * time.Second
 )
 
-func newHub(l *ledger.Ledger, log *slog.Logger) *hub {
-	return &hub{ledger: l, log: log, streams: make(map[*listener]struct{}), since: -1}
+func newHub(l *ledger.Ledger) *hub {
+	return &hub{ledger: l, streams: make(map[*listener]struct{}), since: -1}
 }
 
 // join adds a stream, nil where there are too many.
@@ -182,6 +179,14 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, q.err)
 		return
 	}
+	header := w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Accel-Buffering", "no")
+	header.Set("X-Content-Type-Options", "nosniff")
+	if r.Method == http.MethodHead {
+		return
+	}
 	e.listener = s.hub.join()
 	if e.listener == nil {
 		w.Header().Set("Retry-After", "5")
@@ -194,10 +199,6 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	s.streams.Inc()
 	defer s.streams.Dec()
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if err := e.send(r.Context()); err != nil && r.Context().Err() == nil {
 		s.cfg.Logger.Debug("a stream ended", "error", err)
 	}
@@ -370,8 +371,4 @@ func (e *events) write(text string) error {
 		return err
 	}
 	return e.control.Flush()
-}
-
-func sortBy[T any](s []T, less func(a, b T) bool) {
-	sort.Slice(s, func(i, j int) bool { return less(s[i], s[j]) })
 }

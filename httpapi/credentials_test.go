@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"drain/trial/journal"
+	"drain/trial/samples"
 )
 
 func basic(user, password string) string {
@@ -178,15 +179,11 @@ func (w *watched) takes(secret string) bool {
 }
 
 func (w *watched) broken() bool {
-	families, err := w.reg.Gather()
-	must(w.t, err)
-	for _, f := range families {
-		if f.GetName() == "drain_secrets_file_broken" {
-			return f.Metric[0].GetGauge().GetValue() == 1
-		}
+	value, found := samples.Sum(w.t, w.reg, "drain_secrets_file_broken")
+	if !found {
+		w.t.Fatal("no such metric")
 	}
-	w.t.Fatal("no such metric")
-	return false
+	return value == 1
 }
 
 func TestTheFileOfSecretsIsReadAgain(t *testing.T) {

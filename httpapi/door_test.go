@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +28,7 @@ import (
 	"drain/pool"
 	"drain/publish"
 	"drain/router"
+	"drain/trial/child"
 	"drain/trial/journal"
 )
 
@@ -55,19 +55,7 @@ const (
 const beBroker = "HTTPAPI_TEST_IS_A_BROKER"
 
 // brokerProcess is a broker whose work is not counted with this process's.
-func brokerProcess(t testing.TB) (addr string) {
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), beBroker+"=1")
-	stdin, err := cmd.StdinPipe()
-	must(t, err)
-	stdout, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
-	addr, err = bufio.NewReader(stdout).ReadString('\n')
-	must(t, err)
-	return strings.TrimSpace(addr)
-}
+func brokerProcess(t testing.TB) (addr string) { return child.Start(t, beBroker) }
 
 // setup is how a door is made; a test changes what it is about.
 type setup struct {

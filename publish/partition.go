@@ -246,12 +246,30 @@ func (pt *partition) heir() *partition {
 	return all[pt.id%len(all)]
 }
 
+// complain tells that a batch could not be stored.
+func (pt *partition) complain(err error) {
+	pt.failing = true
+	args := []any{"topic", pt.topic.name, "partition", pt.id}
+	if do := advice(err, pt.topic.name, pt.p.cfg.Prefix); do != "" {
+		args = append(args, "do", do)
+	}
+	pt.p.grumble.Complain(pt, err, args...)
+}
+
+// relent tells that a batch was stored.
+func (pt *partition) relent() {
+	if pt.failing {
+		pt.failing = false
+		pt.p.grumble.Relent(pt)
+	}
+}
+
 // leave ends a partition that is gone: its batches go to another one.
 func (pt *partition) leave() bool {
 	if !pt.isGone() {
 		return false
 	}
-	pt.p.grumble.relent(pt.p, pt)
+	pt.relent()
 	pt.mu.Lock()
 	if pt.open != nil {
 		pt.seal(byDelay)
@@ -310,7 +328,7 @@ func (pt *partition) deliver(ctx context.Context, b *batch) bool {
 			pt.producer, pt.lost = nil, pt.producer
 		}
 		pt.p.metrics.retries[reason].Inc()
-		pt.p.complain(pt, err)
+		pt.complain(err)
 		if wait == nil {
 			wait = backoff.NewExponentialBackOff()
 			wait.InitialInterval, wait.Multiplier, wait.MaxInterval = firstBackoff, 2, maxBackoff

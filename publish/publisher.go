@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/segmentio/kafka-go"
 
+	"drain/grumble"
 	"drain/pool"
 )
 
@@ -65,7 +66,7 @@ type Publisher struct {
 	adding    atomic.Int64  // calls of Publish under way
 	watcher   watcher
 	back      atomic.Pointer[chan struct{}] // closed when Kafka is ready again
-	grumble   grumble
+	grumble   *grumble.Grumble[*partition]
 	throttle  throttle
 
 	running context.Context // ends with stop
@@ -98,6 +99,8 @@ func New(cfg Config) *Publisher {
 		codec:     newCodec(cfg.Compression),
 		packers:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		ended:     make(chan struct{}),
+		grumble: grumble.New[*partition](grumble.Config{
+			Logger: cfg.Logger, Bad: "a batch could not be stored; it is kept and sent again", Better: "Kafka stores batches again", Count: "failing_partitions"}),
 	}
 	p.throttle = throttle{seconds: p.metrics.throttled, log: cfg.Logger, hurry: make(chan struct{}), brokers: make(map[int32]*patience)}
 	for _, name := range cfg.Topics {
@@ -272,7 +275,7 @@ func (p *Publisher) commit(pt *partition, b *batch, took time.Duration) {
 	p.metrics.produce.Observe(took.Seconds())
 	p.metrics.sealed[b.sealedBy].Inc()
 	pt.topic.committed.Add(float64(b.records))
-	p.grumble.relent(p, pt)
+	pt.relent()
 	p.settle(b, false)
 }
 

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -20,6 +19,7 @@ import (
 	"drain/cluster"
 	"drain/pool"
 	"drain/trial/journal"
+	"drain/trial/samples"
 )
 
 const (
@@ -190,29 +190,11 @@ func record(value string) Record { return Record{Value: []byte(value)} }
 // metric is a sample's value, or a histogram's count; labels as `name=value`.
 func (s *service) metric(name string, labels ...string) float64 {
 	s.t.Helper()
-	families, err := s.reg.Gather()
-	if err != nil {
-		s.t.Fatal(err)
+	value, found := samples.Sum(s.t, s.reg, name, labels...)
+	if !found {
+		s.t.Fatalf("no metric %s %s", name, labels)
 	}
-	for _, f := range families {
-		if f.GetName() != name {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			has := func(l string) bool {
-				return slices.ContainsFunc(m.GetLabel(), func(p *dto.LabelPair) bool { return p.GetName()+"="+p.GetValue() == l })
-			}
-			if slices.ContainsFunc(labels, func(l string) bool { return !has(l) }) {
-				continue
-			}
-			if f.GetType() == dto.MetricType_HISTOGRAM {
-				return float64(m.GetHistogram().GetSampleCount())
-			}
-			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
-		}
-	}
-	s.t.Fatalf("no metric %s %s", name, labels)
-	return 0
+	return value
 }
 
 // sum is what a histogram's observations add up to.

@@ -7,12 +7,12 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"drain/trial/child"
 )
 
 // sinkPartitions is how many partitions each topic has at the sink.
@@ -20,31 +20,7 @@ const sinkPartitions = 8
 
 // startSink starts a broker that swallows what it is sent, in a process of its own
 // so that its work is not measured: this test's program, which TestMain makes one.
-func startSink(t testing.TB) (addr string) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "DRAIN_TEST_SINK=1")
-	stdin, err := cmd.StdinPipe() // its end ends the sink
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stdin.Close()
-		_ = cmd.Wait()
-	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(line)
-}
+func startSink(t testing.TB) (addr string) { return child.Start(t, "DRAIN_TEST_SINK") }
 
 // runSink is the sink's process.
 func runSink() {

@@ -34,8 +34,6 @@ var Other = Name{Template: "other"}
 // until its owner is done with it. The same name can later come back as another Route.
 type Route struct {
 	Name
-	// Slot is the owner's own. The Table does not touch it; it is zero at first.
-	Slot uint32
 
 	method method
 	pinned bool    // by a rule: it never leaves

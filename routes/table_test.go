@@ -293,14 +293,13 @@ func TestTable(t *testing.T) {
 		},
 		"a route that has left comes back as another": func(t *testing.T, table *Table) {
 			before := table.Route([]byte("GET"), []byte("/shop/a"), 200)
-			before.Slot = 7
 			for i := range 300 {
 				route(table, "/shop/"+word(uint64(i)), 200)
 			}
 			for range 100 {
 				route(table, "/shop/a", 200)
 			}
-			if after := table.Route([]byte("GET"), []byte("/shop/a"), 200); after == before || after.Name != before.Name || after.Slot != 0 || before.Slot != 7 {
+			if after := table.Route([]byte("GET"), []byte("/shop/a"), 200); after == before || after.Name != before.Name {
 				t.Error(before, after)
 			}
 		},

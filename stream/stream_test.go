@@ -22,7 +22,6 @@ import (
 	"github.com/influxdata/go-syslog/v3/octetcounting"
 	"github.com/influxdata/go-syslog/v3/rfc5424"
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -36,6 +35,7 @@ import (
 	"drain/router"
 	"drain/trial/authority"
 	"drain/trial/journal"
+	"drain/trial/samples"
 	"drain/trial/usual"
 )
 
@@ -132,22 +132,8 @@ func eventually(t testing.TB, what string, is func() bool) {
 }
 
 // metric is the sum of a metric's values that have the labels; a histogram's count.
-func (d *door) metric(name string, labels ...string) (sum float64) {
-	families, err := d.reg.Gather()
-	must(d.t, err)
-	for _, f := range families {
-		if f.GetName() != name {
-			continue
-		}
-		for _, m := range f.Metric {
-			has := func(want string) bool {
-				return slices.ContainsFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetName()+"="+l.GetValue() == want })
-			}
-			if !slices.ContainsFunc(labels, func(l string) bool { return !has(l) }) {
-				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
-			}
-		}
-	}
+func (d *door) metric(name string, labels ...string) float64 {
+	sum, _ := samples.Sum(d.t, d.reg, name, labels...)
 	return sum
 }
 

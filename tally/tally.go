@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"drain/consume"
+	"drain/grumble"
 	"drain/ledger"
 	"drain/router"
 	"drain/routes"
@@ -54,13 +55,14 @@ type Tally struct {
 	parts map[int]*part
 	taken chan struct{} // closed when pending is taken
 
-	group   Group
-	kick    chan struct{}
-	flusher *flusher
-	decoder router.Decoder
-	request router.Request
-	routes  *routes.Table
-	oddSaid time.Time // when the log told of a record that is no router's
+	group     Group
+	appending *grumble.Grumble[struct{}]
+	kick      chan struct{}
+	flusher   *flusher
+	decoder   router.Decoder
+	request   router.Request
+	routes    *routes.Table
+	oddSaid   time.Time // when the log told of a record that is no router's
 }
 
 // pending is what was read and not yet appended.
@@ -97,6 +99,8 @@ const (
 	minSeen     = 1 << 9
 	// maxUnsure is how many different routes of what was not found are told apart at a time.
 	maxUnsure = 50
+	// sayEvery is how often the log tells of what goes on failing.
+	sayEvery = time.Minute
 	// ahead is how far a router's clock may be ahead of ours.
 	ahead = time.Minute
 )
@@ -107,6 +111,8 @@ func New(cfg Config) *Tally {
 		cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registerer),
 		pending: newPending(window.NewFold()), spare: window.NewFold(),
 		taken: make(chan struct{}), kick: make(chan struct{}, 1), routes: routes.NewTable(cfg.Rules),
+		appending: grumble.New[struct{}](grumble.Config{
+			Logger: cfg.Logger, Bad: "Redis does not take windows: reading waits, nothing is lost", Better: "Redis takes windows again", Every: sayEvery}),
 	}
 	t.state.set(nil)
 	return t
@@ -226,7 +232,7 @@ func (t *Tally) add(p *part, record *consume.Record, now time.Time) {
 			result = otherShape
 		}
 		t.counts[result]++
-		if now.Sub(t.oddSaid) > time.Minute {
+		if now.Sub(t.oddSaid) > sayEvery {
 			t.oddSaid = now
 			t.log.Warn("a record is no router's, and left out", "partition", p.id, "offset", record.Offset, "error", err)
 		}
@@ -428,26 +434,20 @@ const attemptFor = 3 * time.Second
 func (t *Tally) append(ctx context.Context, e *ledger.Entry) error {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 50*time.Millisecond, 2*time.Second
-	var said time.Time
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		attempt, cancel := context.WithTimeout(ctx, attemptFor)
 		defer cancel()
 		err := t.cfg.Ledger.Append(attempt, e)
 		switch {
 		case err == nil:
-			if !said.IsZero() {
-				t.log.Info("Redis takes windows again")
-			}
+			t.appending.Relent(struct{}{})
 			t.state.set(nil)
 		case errors.Is(err, ledger.ErrMovedOn):
 			err = backoff.Permanent(err)
 		case ctx.Err() == nil:
 			t.metrics.failures.Inc()
 			t.state.set(err)
-			if time.Since(said) > time.Minute {
-				said = time.Now()
-				t.log.Error("Redis does not take windows: reading waits, nothing is lost", "error", err)
-			}
+			t.appending.Complain(struct{}{}, err)
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0))
@@ -461,16 +461,19 @@ const tidyEvery = time.Second
 func (t *Tally) Tidy(ctx context.Context) {
 	ticker := time.NewTicker(tidyEvery)
 	defer ticker.Stop()
-	var said time.Time
+	tidying := grumble.New[struct{}](grumble.Config{
+		Logger: t.log, Bad: "windows in Redis stay larger than they need to be", Better: "windows in Redis are made smaller again", Every: sayEvery})
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		if _, err := t.cfg.Ledger.Tidy(ctx, time.Now()); err != nil && ctx.Err() == nil && time.Since(said) > time.Minute {
-			said = time.Now()
-			t.log.Warn("windows in Redis stay larger than they need to be", "error", err)
+		switch _, err := t.cfg.Ledger.Tidy(ctx, time.Now()); {
+		case err == nil:
+			tidying.Relent(struct{}{})
+		case ctx.Err() == nil:
+			tidying.Complain(struct{}{}, err)
 		}
 	}
 }

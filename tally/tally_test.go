@@ -21,6 +21,7 @@ import (
 	"drain/tally"
 	"drain/trial/journal"
 	"drain/trial/redisserver"
+	"drain/trial/samples"
 	"drain/window"
 )
 
@@ -127,24 +128,16 @@ func (c *trial) requests() map[string]int64 {
 }
 
 func (c *trial) records(result string) float64 {
-	return c.metric("drain_metrics_records_total", "result", result)
+	return c.metric("drain_metrics_records_total", "result="+result)
 }
 
-func (c *trial) metric(name string, label ...string) float64 {
+func (c *trial) metric(name string, labels ...string) float64 {
 	c.t.Helper()
-	families, err := c.reg.Gather()
-	if err != nil {
-		c.t.Fatal(err)
+	value, found := samples.Sum(c.t, c.reg, name, labels...)
+	if !found {
+		c.t.Fatalf("there is no %s %s", name, labels)
 	}
-	for _, f := range families {
-		for _, m := range f.Metric {
-			if f.GetName() == name && (len(label) == 0 || m.Label[0].GetValue() == label[1]) {
-				return m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
-			}
-		}
-	}
-	c.t.Fatalf("there is no %s", name)
-	return 0
+	return value
 }
 
 func record(id string, at time.Time, more string) string {

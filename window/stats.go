@@ -1,7 +1,5 @@
 package window
 
-import "strconv"
-
 // Stats sums up cells, of whatever keys the caller chooses. The zero Stats is empty.
 type Stats struct {
 	Requests, Bytes  int64
@@ -93,11 +91,3 @@ func (f *Filter) Takes(k *Key) bool {
 
 // ByRoute tells whether the table by route is what f asks; else it is the one by dyno.
 func (f *Filter) ByRoute() bool { return f.Route != nil || f.Method != nil }
-
-// StatusName is how a filter's Status is written: 404 or 5xx.
-func StatusName(status int) string {
-	if status < 10 {
-		return strconv.Itoa(status) + "xx"
-	}
-	return strconv.Itoa(status)
-}

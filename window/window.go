@@ -5,8 +5,6 @@
 // It is pure: no clock, no goroutine, no I/O.
 package window
 
-import "time"
-
 // Resolution is a length of windows, and how long they are kept.
 type Resolution struct {
 	Step int64  // seconds
@@ -34,9 +32,6 @@ func (r Resolution) Start(second int64) int64 {
 
 // Kept tells whether the window that begins at start is kept at now, seconds both.
 func (r Resolution) Kept(start, now int64) bool { return start+r.Step+r.Keep > now }
-
-// Duration is the step as a time.Duration.
-func (r Resolution) Duration() time.Duration { return time.Duration(r.Step) * time.Second }
 
 // Span is a run of windows of one resolution that follow each other.
 type Span struct {

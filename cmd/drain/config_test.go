@@ -14,26 +14,17 @@ import (
 	"drain/intake"
 	"drain/router"
 	"drain/settings"
+	"drain/trial/variables"
 )
 
 // vars is an environment.
-type vars map[string]string
-
-func (s vars) lookup(name string) (string, bool) { value, ok := s[name]; return value, ok }
-
-// flagsOf are the same settings as flags.
-func (s vars) flags() (args []string) {
-	for name, value := range s {
-		args = append(args, "--"+strings.ToLower(strings.ReplaceAll(name, "_", "-"))+"="+value)
-	}
-	return args
-}
+type vars = variables.Vars
 
 func read(t *testing.T, env vars, args ...string) (*config, error) {
 	t.Helper()
 	t.Setenv("XDG_CACHE_HOME", "/cache")
 	var help strings.Builder
-	c, err := readConfig(args, env.lookup, &help)
+	c, err := readConfig(args, env.Lookup, &help)
 	if help.Len() > 0 {
 		t.Errorf("help was not asked for: %.40s", help.String())
 	}
@@ -109,8 +100,8 @@ func TestEverySettingIsAVariableAndAFlagAndTheFlagWins(t *testing.T) {
 				args []string
 			}{
 				"variable":            {vars{tt.name: tt.value}, nil},
-				"flag":                {nil, vars{tt.name: tt.value}.flags()},
-				"flag and a variable": {vars{tt.name: tt.other}, vars{tt.name: tt.value}.flags()},
+				"flag":                {nil, vars{tt.name: tt.value}.Flags()},
+				"flag and a variable": {vars{tt.name: tt.other}, vars{tt.name: tt.value}.Flags()},
 			} {
 				if strings.HasPrefix(tt.name, "KAFKA_SASL_") { // they go together
 					try.env = maps.Clone(sasl)
@@ -191,7 +182,7 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	const loot = "swordfish-of-sixteen"
 	bad := func(name string, accepts string, values ...string) (all []badSetting) {
 		for _, value := range values {
-			all = append(all, badSetting{vars{name: value}, nil, name, accepts}, badSetting{nil, vars{name: value}.flags(), name, accepts})
+			all = append(all, badSetting{vars{name: value}, nil, name, accepts}, badSetting{nil, vars{name: value}.Flags(), name, accepts})
 		}
 		return all
 	}
@@ -317,7 +308,7 @@ func TestSettingsThatLetEverybodyIn(t *testing.T) {
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"-h"}, {"--help", "--hold=x"}, {"--hold=x", "--help"}} {
 		var help, shown strings.Builder
-		_, err := readConfig(args, vars{"PPROF": "maybe", "LISTEN": "x"}.lookup, &help)
+		_, err := readConfig(args, vars{"PPROF": "maybe", "LISTEN": "x"}.Lookup, &help)
 		if !errors.Is(err, settings.ErrHelp) || settings.ExitStatus("drain", err, &shown) != 0 || shown.Len() > 0 {
 			t.Errorf("%v: %v, %q", args, err, shown.String())
 		}

@@ -56,14 +56,6 @@ func ports(t *testing.T) vars {
 }
 
 // with is s with other settings.
-func (s vars) with(names ...string) vars {
-	s = maps.Clone(s)
-	for i := 0; i < len(names); i += 2 {
-		s[names[i]] = names[i+1]
-	}
-	return s
-}
-
 // start runs drain until it listens, or has ended.
 func start(t *testing.T, env vars, args ...string) *program {
 	t.Helper()
@@ -72,7 +64,7 @@ func start(t *testing.T, env vars, args ...string) *program {
 	p.stop = stop
 	go func() {
 		defer close(p.ended)
-		p.err = run(ctx, args, environ{env.lookup, p.hints, p.out, p.hup})
+		p.err = run(ctx, args, environ{env.Lookup, p.hints, p.out, p.hup})
 	}()
 	t.Cleanup(func() {
 		p.stop()
@@ -246,7 +238,7 @@ func ends(ctx context.Context, t *testing.T, client *kgo.Client, topic string) (
 }
 
 func TestItTakesLogsAndStops(t *testing.T) {
-	p := start(t, ports(t).with("LOGS_TOPIC", "logs"))
+	p := start(t, ports(t).With("LOGS_TOPIC", "logs"))
 	p.ready()
 	if status := p.post(line("/a") + "<13>1 - host app web.1 - hello\n"); status != 200 {
 		t.Errorf("answered %d", status)
@@ -284,7 +276,7 @@ func TestItTakesLogsAndStops(t *testing.T) {
 }
 
 func TestTheAdminListener(t *testing.T) {
-	off := start(t, ports(t).with("ADMIN_LISTEN", "", "METRICS_TOKEN", "token", "DRAIN_SECRETS", "a-secret-of-sixteen"))
+	off := start(t, ports(t).With("ADMIN_LISTEN", "", "METRICS_TOKEN", "token", "DRAIN_SECRETS", "a-secret-of-sixteen"))
 	if off.admin != "" {
 		t.Errorf("listens on %s", off.admin)
 	}
@@ -356,7 +348,7 @@ func TestTheCurlLineOfTheStartWorksAsItStands(t *testing.T) {
 
 // A syslog drain is taken beside the others, and what it sent until a stop is stored.
 func TestSyslogDrainsAreTakenAndStopped(t *testing.T) {
-	p := start(t, ports(t).with("SYSLOG_LISTEN", "127.0.0.1:0"))
+	p := start(t, ports(t).With("SYSLOG_LISTEN", "127.0.0.1:0"))
 	p.ready()
 	conn, err := net.Dial("tcp", regexp.MustCompile(` syslog=(\S+)`).FindStringSubmatch(p.out.String())[1])
 	must(t, err)
@@ -384,7 +376,7 @@ func TestTheStartWarns(t *testing.T) {
 		"everybody who reaches this address can se": {"SYSLOG_LISTEN", ":0", "ALLOW_ANONYMOUS", "true"},
 		"ACK=queued: a 200 does not mean":           {"ACK", "queued"},
 	} {
-		p := start(t, ports(t).with(env...))
+		p := start(t, ports(t).With(env...))
 		if !strings.Contains(p.out.String(), warning) {
 			t.Errorf("%q is not said", warning)
 		}
@@ -401,7 +393,7 @@ func TestATakenPort(t *testing.T) {
 	addr := taken.Addr().String()
 	for _, name := range []string{"LISTEN", "ADMIN_LISTEN", "BROKER_LISTEN", "SYSLOG_LISTEN"} {
 		t.Run(name, func(t *testing.T) {
-			start(t, ports(t).with(name, addr)).refused(name, addr, "in use")
+			start(t, ports(t).With(name, addr)).refused(name, addr, "in use")
 		})
 	}
 	t.Run("LISTEN and ADMIN_LISTEN alike", func(t *testing.T) {
@@ -409,7 +401,7 @@ func TestATakenPort(t *testing.T) {
 		must(t, err)
 		free.Close()
 		addr := free.Addr().String()
-		start(t, ports(t).with("LISTEN", addr, "ADMIN_LISTEN", addr)).refused("ADMIN_LISTEN", addr)
+		start(t, ports(t).With("LISTEN", addr, "ADMIN_LISTEN", addr)).refused("ADMIN_LISTEN", addr)
 	})
 }
 
@@ -420,9 +412,9 @@ func TestAFolderThatCannotBeUsed(t *testing.T) {
 	first := start(t, env)
 	start(t, env).refused("DATA_DIR", env["DATA_DIR"], "in use")
 	must(t, first.end())
-	start(t, env.with("DATA_DIR", file)).refused("DATA_DIR", file)
-	start(t, env.with("DATA_DIR", filepath.Join(file, "x"))).refused("DATA_DIR", file)
-	start(t, env.with("DATA_DIR", "/proc/drain")).refused("DATA_DIR", "/proc/drain")
+	start(t, env.With("DATA_DIR", file)).refused("DATA_DIR", file)
+	start(t, env.With("DATA_DIR", filepath.Join(file, "x"))).refused("DATA_DIR", file)
+	start(t, env.With("DATA_DIR", "/proc/drain")).refused("DATA_DIR", "/proc/drain")
 	if p := start(t, env); p.hasEnded() {
 		t.Errorf("the first one's folder is not free again: %v", p.err)
 	}
@@ -431,7 +423,7 @@ func TestAFolderThatCannotBeUsed(t *testing.T) {
 func TestAStopBeforeTheStartIsAStop(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := run(ctx, nil, environ{ports(t).lookup, io.Discard, new(journal.Journal), nil}); err != nil {
+	if err := run(ctx, nil, environ{ports(t).Lookup, io.Discard, new(journal.Journal), nil}); err != nil {
 		t.Error(err)
 	}
 }
@@ -450,7 +442,7 @@ func TestRecordsSurviveARestart(t *testing.T) {
 		must(t, p.end())
 	}
 	// A topic that the folder lacks is made.
-	p := start(t, env.with("LOGS_TOPIC", "logs", "KAFKA_TOPIC", "requests", "KAFKA_PREFIX", "p."))
+	p := start(t, env.With("LOGS_TOPIC", "logs", "KAFKA_TOPIC", "requests", "KAFKA_PREFIX", "p."))
 	p.ready()
 	if status := p.post(line("/3") + "<13>1 - host app web.1 - hello\n"); status != 200 {
 		t.Errorf("answered %d", status)
@@ -467,7 +459,7 @@ func TestABrokerThatIsNotThereYet(t *testing.T) {
 	must(t, err)
 	port := place.Addr().(*net.TCPAddr).Port
 	place.Close()
-	env := ports(t).with("KAFKA_URL", fmt.Sprintf("kafka://127.0.0.1:%d", port), "HOLD", "300ms")
+	env := ports(t).With("KAFKA_URL", fmt.Sprintf("kafka://127.0.0.1:%d", port), "HOLD", "300ms")
 	p := start(t, env)
 	eventually(t, "it says that Kafka is not ready", func() bool { return strings.Contains(p.out.String(), "Kafka is not ready") })
 	if status, text := get("http://" + p.admin + "/readyz"); status != 503 || strings.Count(text, "\n") != 1 {
@@ -494,7 +486,7 @@ func TestABrokerThatIsNotThereYet(t *testing.T) {
 func TestTheFileOfSecretsIsReadOnHUP(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secrets")
 	must(t, os.WriteFile(file, []byte("the-first-secret-of-all"), 0o600))
-	p := start(t, ports(t).with("LISTEN", "0.0.0.0:0", "DRAIN_SECRETS_FILE", file))
+	p := start(t, ports(t).With("LISTEN", "0.0.0.0:0", "DRAIN_SECRETS_FILE", file))
 	p.ready()
 	if status := p.post(line("/"), "Authorization: Bearer the-first-secret-of-all"); status != 200 {
 		t.Errorf("answered %d", status)
@@ -515,7 +507,7 @@ func TestTheFileOfSecretsIsReadOnHUP(t *testing.T) {
 
 // Connections that send nothing, or not all, do not hold up a stop.
 func TestAStopWaitsForNoOneThatSendsNothing(t *testing.T) {
-	p := start(t, ports(t).with("HOLD", "500ms"))
+	p := start(t, ports(t).With("HOLD", "500ms"))
 	p.ready()
 	for _, text := range []string{"", "POST /lo", "POST /logs HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n<1>1"} {
 		conn, err := net.Dial("tcp", p.ingest)
@@ -537,7 +529,7 @@ func TestAStopWithoutKafkaSaysWhatIsLost(t *testing.T) {
 	t.Parallel()
 	broker := kfake.MustCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "router"))
 	defer broker.Close()
-	p := start(t, ports(t).with("KAFKA_URL", broker.ListenAddrs()[0], "HOLD", "300ms"))
+	p := start(t, ports(t).With("KAFKA_URL", broker.ListenAddrs()[0], "HOLD", "300ms"))
 	p.ready()
 	broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
 	for i := range 3 {

@@ -159,7 +159,7 @@ func TestASignalUnderLoadLosesNothing(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(i, signals), func(t *testing.T) {
 			topic := fmt.Sprint("router", i)
-			env := ports(t).with("KAFKA_TOPIC", topic)
+			env := ports(t).With("KAFKA_TOPIC", topic)
 			kafka, external := "", i%2 == 0
 			if external {
 				kafka = broker.ListenAddrs()[0]
@@ -228,7 +228,7 @@ func TestTheExitStatusOfTheProgram(t *testing.T) {
 		{vars{"LISTEN": "192.0.2.1:1", "ALLOW_ANONYMOUS": "1"}, nil, 1},
 	} {
 		cmd := exec.Command(build(t), tt.args...)
-		for name, value := range ports(t).with("HOME", t.TempDir()) {
+		for name, value := range ports(t).With("HOME", t.TempDir()) {
 			if _, set := tt.env[name]; !set {
 				cmd.Env = append(cmd.Env, name+"="+value)
 			}

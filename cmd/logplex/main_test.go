@@ -12,11 +12,10 @@ import (
 	"testing"
 
 	"drain/settings"
+	"drain/trial/variables"
 )
 
-type vars map[string]string
-
-func (v vars) lookup(name string) (string, bool) { value, ok := v[name]; return value, ok }
+type vars = variables.Vars
 
 func try(t *testing.T, env vars, args ...string) (status int, out, said string, err error) {
 	t.Helper()
@@ -26,7 +25,7 @@ func try(t *testing.T, env vars, args ...string) (status int, out, said string, 
 	}
 	defer stderr.Close()
 	var stdout, shown strings.Builder
-	err = run(t.Context(), args, env.lookup, &stdout, stderr)
+	err = run(t.Context(), args, env.Lookup, &stdout, stderr)
 	status = settings.ExitStatus("logplex", err, &shown)
 	progress, _ := os.ReadFile(stderr.Name())
 	return status, stdout.String(), string(progress) + shown.String(), err

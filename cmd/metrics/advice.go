@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -39,6 +38,7 @@ func advise(err error) error {
 		record tls.RecordHeaderError
 		dial   *net.OpError
 		slow   net.Error
+		theirs cluster.Untrusted
 	)
 	do, text := "", err.Error()
 	says := func(beginnings ...string) bool {
@@ -50,7 +50,7 @@ func advise(err error) error {
 		return false
 	}
 	switch {
-	case errors.Is(err, errDistrusted):
+	case errors.As(err, &theirs): // says what to look at
 	case says("WRONGPASS", "NOAUTH", "ERR invalid password", "ERR AUTH", "ERR Client sent AUTH"):
 		do = "correct the password in REDIS_URL"
 	case says("NOPERM"):
@@ -72,30 +72,4 @@ func advise(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %s", err, do)
-}
-
-var errDistrusted = errors.New("the certificate of Redis is not trusted by REDIS_TRUSTED_CERT")
-
-// trust is cluster.Trust for Redis: errors of a connection speak of its setting.
-func trust(cfg *tls.Config, certificates string) error {
-	if err := cluster.Trust(cfg, certificates); err != nil {
-		return fmt.Errorf("REDIS_TRUSTED_CERT: %w", err)
-	}
-	verify := cfg.VerifyConnection
-	cfg.VerifyConnection = func(state tls.ConnectionState) error {
-		var (
-			unknown x509.UnknownAuthorityError
-			invalid x509.CertificateInvalidError
-		)
-		switch err := verify(state); {
-		case err == nil:
-			return nil
-		case errors.As(err, &unknown):
-			return fmt.Errorf("%w: %w", errDistrusted, unknown)
-		case errors.As(err, &invalid):
-			return fmt.Errorf("%w: %w", errDistrusted, invalid)
-		}
-		return errDistrusted
-	}
-	return nil
 }

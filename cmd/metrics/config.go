@@ -213,7 +213,7 @@ func (f *flags) redis(onHeroku bool) (*redis.Options, error) {
 	}
 	o.TLSConfig.MinVersion = tls.VersionTLS12
 	if f.RedisTrusted != "" {
-		return o, trust(o.TLSConfig, f.RedisTrusted)
+		return o, cluster.Trust(o.TLSConfig, f.RedisTrusted, "REDIS_TRUSTED_CERT")
 	}
 	// The address may say skip_verify=true.
 	o.TLSConfig.InsecureSkipVerify = o.TLSConfig.InsecureSkipVerify || onHeroku

@@ -15,29 +15,16 @@ import (
 	"drain/routes"
 	"drain/settings"
 	"drain/trial/authority"
+	"drain/trial/variables"
 )
 
 // vars is an environment.
-type vars map[string]string
-
-func (s vars) lookup(name string) (string, bool) { value, ok := s[name]; return value, ok }
-
-// flags are the same settings as flags.
-func (s vars) flags() (args []string) {
-	for name, value := range s {
-		args = append(args, flagOf(name)+"="+value)
-	}
-	return args
-}
-
-func flagOf(name string) string {
-	return "--" + strings.ToLower(strings.ReplaceAll(name, "_", "-"))
-}
+type vars = variables.Vars
 
 func read(t *testing.T, env vars, args ...string) (*config, error) {
 	t.Helper()
 	var help strings.Builder
-	c, err := readConfig(args, env.lookup, &help)
+	c, err := readConfig(args, env.Lookup, &help)
 	if help.Len() > 0 {
 		t.Errorf("help was not asked for: %.40s", help.String())
 	}
@@ -89,8 +76,8 @@ func TestEverySettingIsAVariableAndAFlagAndTheFlagWins(t *testing.T) {
 				args []string
 			}{
 				"variable":            {vars{tt.name: tt.value}, nil},
-				"flag":                {nil, vars{tt.name: tt.value}.flags()},
-				"flag and a variable": {vars{tt.name: tt.other}, vars{tt.name: tt.value}.flags()},
+				"flag":                {nil, vars{tt.name: tt.value}.Flags()},
+				"flag and a variable": {vars{tt.name: tt.other}, vars{tt.name: tt.value}.Flags()},
 			} {
 				c, err := read(t, try.env, try.args...)
 				if err != nil {
@@ -123,15 +110,15 @@ func TestSettingsThatGoTogether(t *testing.T) {
 	}{
 		{"rediss:// is verified", vars{"REDIS_URL": secure}, nil, verifies, tlsOf{}},
 		{"rediss:// is not verified on Heroku", heroku, nil, verifies, tlsOf{skips: true}},
-		{"but if it is asked for", heroku.with("REDIS_TLS_VERIFY", "true"), nil, verifies, tlsOf{}},
+		{"but if it is asked for", heroku.With("REDIS_TLS_VERIFY", "true"), nil, verifies, tlsOf{}},
 		{"or by a flag", heroku, []string{"--redis-tls-verify"}, verifies, tlsOf{}},
-		{"the flag wins", heroku.with("REDIS_TLS_VERIFY", "true"), []string{"--redis-tls-verify=false"}, verifies, tlsOf{skips: true}},
+		{"the flag wins", heroku.With("REDIS_TLS_VERIFY", "true"), []string{"--redis-tls-verify=false"}, verifies, tlsOf{skips: true}},
 		{"it is not verified if that is asked for", vars{"REDIS_URL": secure, "REDIS_TLS_VERIFY": "false"}, nil, verifies, tlsOf{skips: true}},
 		{"nor if the address says so", vars{"REDIS_URL": secure + "?skip_verify=true"}, nil, verifies, tlsOf{skips: true}},
 		{"which the setting wins over", vars{"REDIS_URL": secure + "?skip_verify=true", "REDIS_TLS_VERIFY": "true"}, nil, verifies, tlsOf{}},
 		{"it is verified against our certificates", vars{"REDIS_URL": secure, "REDIS_TRUSTED_CERT": ours.PEM}, nil, verifies, tlsOf{skips: true, own: true}},
-		{"on Heroku too", heroku.with("REDIS_TRUSTED_CERT", ours.PEM), nil, verifies, tlsOf{skips: true, own: true}},
-		{"in one line", heroku.with("REDIS_TRUSTED_CERT", strings.ReplaceAll(ours.PEM, "\n", `\n`)), nil, verifies, tlsOf{skips: true, own: true}},
+		{"on Heroku too", heroku.With("REDIS_TRUSTED_CERT", ours.PEM), nil, verifies, tlsOf{skips: true, own: true}},
+		{"in one line", heroku.With("REDIS_TRUSTED_CERT", strings.ReplaceAll(ours.PEM, "\n", `\n`)), nil, verifies, tlsOf{skips: true, own: true}},
 		{"as a flag", vars{"REDIS_URL": secure}, []string{"--redis-trusted-cert=" + ours.PEM}, verifies, tlsOf{skips: true, own: true}},
 		{"a password of Redis", vars{"REDIS_URL": "redis://u:p%40ss@r:1"}, nil, func(c *config) any { return c.redis.Username + " " + c.redis.Password }, "u p@ss"},
 		{"a flag in the place of one", vars{"REDIS_URL": "redis://:pw@r:1"}, []string{"--redis-url", "redis://s:1"}, func(c *config) any { return c.redis.Addr + c.redis.Password }, "s:1"},
@@ -206,7 +193,7 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	var tests []badSetting
 	bad := func(name string, accepts string, values ...string) {
 		for _, value := range values {
-			tests = append(tests, badSetting{vars{name: value}, nil, name, accepts}, badSetting{nil, vars{name: value}.flags(), name, accepts})
+			tests = append(tests, badSetting{vars{name: value}, nil, name, accepts}, badSetting{nil, vars{name: value}.Flags(), name, accepts})
 		}
 	}
 	bad("LISTEN", "127.0.0.1:8080", "8090", "localhost", "127.0.0.1:http", "127.0.0.1:70000", "::1:80", "a\nb")
@@ -252,9 +239,9 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 		{vars{"LISTEN": "[::]:80"}, nil, "DASH_PASSWORD", "ALLOW_ANONYMOUS=true"},
 		{vars{"LISTEN": "example.com:80"}, nil, "DASH_PASSWORD", "ALLOW_ANONYMOUS=true"},
 		{vars{"PORT": "80"}, nil, "DASH_PASSWORD", "ALLOW_ANONYMOUS=true"},
-		{heroku.with("DASH_PASSWORD", ""), nil, "DASH_PASSWORD", "ALLOW_ANONYMOUS=true"},
-		{heroku.with("KAFKA_URL", ""), nil, "KAFKA_URL", "heroku addons:attach"},
-		{heroku.with("REDIS_URL", ""), nil, "REDIS_URL", "heroku addons:create heroku-redis"},
+		{heroku.With("DASH_PASSWORD", ""), nil, "DASH_PASSWORD", "ALLOW_ANONYMOUS=true"},
+		{heroku.With("KAFKA_URL", ""), nil, "KAFKA_URL", "heroku addons:attach"},
+		{heroku.With("REDIS_URL", ""), nil, "REDIS_URL", "heroku addons:create heroku-redis"},
 		{nil, []string{"--dash-password=" + loot}, "DASH_PASSWORD", "environment"},
 		{nil, []string{"--dash-password", loot}, "DASH_PASSWORD", "environment"},
 		{nil, []string{"DASH_PASSWORD=" + loot}, "DASH_PASSWORD", "environment"},
@@ -276,7 +263,7 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 				t.Errorf("exit status %d", status)
 			}
 			text := shown.String()
-			if !strings.Contains(text, tt.names) && !strings.Contains(text, flagOf(tt.names)) || !strings.Contains(text, tt.accepts) {
+			if !strings.Contains(text, tt.names) && !strings.Contains(text, variables.Flag(tt.names)) || !strings.Contains(text, tt.accepts) {
 				t.Errorf("%q does not name %s and %s", text, tt.names, tt.accepts)
 			}
 			if strings.Count(text, "\n") != 1 || strings.ContainsAny(text, "\x1b\x00") || len(text) > 500 {
@@ -307,13 +294,13 @@ func TestSettingsThatLetEverybodySee(t *testing.T) {
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"-h"}, {"--help", "--listen=x"}, {"--listen=x", "--help"}} {
 		var help, shown strings.Builder
-		_, err := readConfig(args, vars{"LISTEN": "x", "REDIS_TLS_VERIFY": "maybe", "DYNO": "web.1"}.lookup, &help)
+		_, err := readConfig(args, vars{"LISTEN": "x", "REDIS_TLS_VERIFY": "maybe", "DYNO": "web.1"}.Lookup, &help)
 		if !errors.Is(err, settings.ErrHelp) || settings.ExitStatus("metrics", err, &shown) != 0 || shown.Len() > 0 {
 			t.Errorf("%v: %v, %q", args, err, shown.String())
 		}
 		text := strings.Join(strings.Fields(help.String()), " ")
 		for _, s := range everySetting {
-			if !strings.Contains(text, flagOf(s.name)) {
+			if !strings.Contains(text, variables.Flag(s.name)) {
 				t.Errorf("%v: %s is missing", args, s.name)
 			}
 		}

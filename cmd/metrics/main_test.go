@@ -65,14 +65,6 @@ func build(t *testing.T) (path string) {
 }
 
 // with is s with other settings.
-func (s vars) with(names ...string) vars {
-	s = maps.Clone(s)
-	for i := 0; i < len(names); i += 2 {
-		s[names[i]] = names[i+1]
-	}
-	return s
-}
-
 // program is metrics, in this process or in one of its own.
 type program struct {
 	t     *testing.T
@@ -92,7 +84,7 @@ func start(t *testing.T, env vars, args ...string) *program {
 	p := &program{t: t, stop: stop, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
-		p.err = run(ctx, args, environ{env.lookup, &p.hints, &p.log})
+		p.err = run(ctx, args, environ{env.Lookup, &p.hints, &p.log})
 	}()
 	return p.begun()
 }
@@ -268,7 +260,7 @@ func (k *kafka) add(n int) {
 
 // settings are those of a metrics that reads it.
 func (k *kafka) settings(more ...string) vars {
-	return vars{"LISTEN": "127.0.0.1:0", "KAFKA_URL": k.addr}.with(more...)
+	return vars{"LISTEN": "127.0.0.1:0", "KAFKA_URL": k.addr}.With(more...)
 }
 
 func TestRunsWithItsOwnRedisAndSaysWhatToDo(t *testing.T) {

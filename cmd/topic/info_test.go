@@ -178,7 +178,7 @@ func TestInfoOfWhoMayNotAskForAll(t *testing.T) {
 	c, env := broker(t, kfake.SeedTopics(1, "p.router"), kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "swordfish"),
 		kfake.User("PLAIN", "poor", "sturgeon", may(kmsg.ACLOperationRead), may(kmsg.ACLOperationDescribe)))
 	login := func(user, password string) vars {
-		return env.with("KAFKA_SASL_MECHANISM", "PLAIN").with("KAFKA_SASL_USERNAME", user).with("KAFKA_SASL_PASSWORD", password).with("KAFKA_PREFIX", "p.")
+		return env.With("KAFKA_SASL_MECHANISM", "PLAIN").With("KAFKA_SASL_USERNAME", user).With("KAFKA_SASL_PASSWORD", password).With("KAFKA_PREFIX", "p.")
 	}
 	cl := client(t, env, kgo.SASL(plain.Auth{User: "admin", Pass: "swordfish"}.AsMechanism()))
 	for i := range 3 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"maps"
 	"net"
 	"os"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"drain/settings"
 	"drain/trial/journal"
+	"drain/trial/variables"
 )
 
 // Most of these tests wait for brokers that say nothing: the processors are enough for many
@@ -31,15 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-type vars map[string]string
-
-func (v vars) lookup(name string) (string, bool) { value, ok := v[name]; return value, ok }
-
-func (v vars) with(name, value string) vars {
-	v = maps.Clone(v)
-	v[name] = value
-	return v
-}
+type vars = variables.Vars
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -86,7 +78,7 @@ func try(t *testing.T, env vars, args ...string) (status int, out, said string) 
 	defer cancel()
 	var stdout strings.Builder
 	var stderr journal.Journal
-	err := run(ctx, args, environ{env.lookup, &stdout, &stderr, false})
+	err := run(ctx, args, environ{env.Lookup, &stdout, &stderr, false})
 	if ctx.Err() != nil {
 		t.Fatalf("topic %s does not end: %s%s", strings.Join(args, " "), stdout.String(), stderr.String())
 	}
@@ -108,7 +100,7 @@ func start(t *testing.T, env vars, args ...string) *running {
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	go func() {
-		r.status <- settings.ExitStatus("topic", run(ctx, args, environ{env.lookup, &r.out, &r.said, false}), &r.said)
+		r.status <- settings.ExitStatus("topic", run(ctx, args, environ{env.Lookup, &r.out, &r.said, false}), &r.said)
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -230,17 +222,17 @@ func TestWhereSettingsAreTakenFrom(t *testing.T) {
 		{nil, "--kafka-url " + url + " tail --from=beginning -n1", "router 0\n"},
 		{vars{"KAFKA_URL": "127.0.0.1:1"}, "tail --kafka-url=" + url + " other -n 2 --from -2", "other 1\nother 2\n"},
 		{env, "tail other --from=-1 --count=1", "other 2\n"},
-		{env.with("KAFKA_TOPIC", "other"), "tail -n 1 --from -2", "other 1\n"},
-		{env.with("KAFKA_TOPIC", "other"), "tail -n 1 --from -2 router", "router 1\n"},
-		{env.with("KAFKA_TOPIC", "other"), "--kafka-topic router tail -n 1 --from -2", "router 1\n"},
-		{env.with("FROM", "-1").with("COUNT", "1"), "tail", "router 2\n"},
-		{env.with("FROM", "-1").with("COUNT", "5"), "tail --from -2 -n 1", "router 1\n"},
-		{env.with("FROM", "-1").with("COUNT", "1"), "tail -- router", "router 2\n"},
-		{env.with("KAFKA_PREFIX", "p."), "tail --from -1 -n 1", "p.router 2\n"},
-		{env.with("KAFKA_PREFIX", "p."), "tail router --from -1 -n 1", "p.router 2\n"},
-		{env.with("KAFKA_PREFIX", "p."), "tail p.router --from -1 -n 1", "p.router 2\n"},
-		{env.with("KAFKA_PREFIX", "p.").with("KAFKA_TOPIC", "p.router"), "tail --from -1 -n 1", "p.router 2\n"},
-		{env.with("KAFKA_PREFIX", "router"), "--kafka-prefix p. tail --from -1 -n 1", "p.router 2\n"},
+		{env.With("KAFKA_TOPIC", "other"), "tail -n 1 --from -2", "other 1\n"},
+		{env.With("KAFKA_TOPIC", "other"), "tail -n 1 --from -2 router", "router 1\n"},
+		{env.With("KAFKA_TOPIC", "other"), "--kafka-topic router tail -n 1 --from -2", "router 1\n"},
+		{env.With("FROM", "-1").With("COUNT", "1"), "tail", "router 2\n"},
+		{env.With("FROM", "-1").With("COUNT", "5"), "tail --from -2 -n 1", "router 1\n"},
+		{env.With("FROM", "-1").With("COUNT", "1"), "tail -- router", "router 2\n"},
+		{env.With("KAFKA_PREFIX", "p."), "tail --from -1 -n 1", "p.router 2\n"},
+		{env.With("KAFKA_PREFIX", "p."), "tail router --from -1 -n 1", "p.router 2\n"},
+		{env.With("KAFKA_PREFIX", "p."), "tail p.router --from -1 -n 1", "p.router 2\n"},
+		{env.With("KAFKA_PREFIX", "p.").With("KAFKA_TOPIC", "p.router"), "tail --from -1 -n 1", "p.router 2\n"},
+		{env.With("KAFKA_PREFIX", "router"), "--kafka-prefix p. tail --from -1 -n 1", "p.router 2\n"},
 		{vars{"KAFKA_ADDON": "COPPER", "COPPER_URL": url, "COPPER_PREFIX": "p."}, "tail --from -1 -n 1", "p.router 2\n"},
 	} {
 		if status, out, said := try(t, test.env, strings.Fields(test.args)...); status != 0 || out != test.want {
@@ -258,7 +250,7 @@ func TestWhatDoesNotWorkIsSaidInALine(t *testing.T) {
 	guarded, locked := broker(t, kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "swordfish"), kfake.User("SCRAM-SHA-256", "poor", "swordfish"))
 	must(t, guarded.CreateTopic("router", 1, nil))
 	login := func(mechanism, user, password string) vars {
-		return locked.with("KAFKA_SASL_MECHANISM", mechanism).with("KAFKA_SASL_USERNAME", user).with("KAFKA_SASL_PASSWORD", password)
+		return locked.With("KAFKA_SASL_MECHANISM", mechanism).With("KAFKA_SASL_USERNAME", user).With("KAFKA_SASL_PASSWORD", password)
 	}
 	for _, test := range []struct {
 		env      vars
@@ -267,7 +259,7 @@ func TestWhatDoesNotWorkIsSaidInALine(t *testing.T) {
 	}{
 		{vars{"KAFKA_URL": gone.Addr().String()}, "create info tail", []string{"refused", "is Kafka there"}},
 		{vars{"KAFKA_URL": "kafka+ssl://" + env["KAFKA_URL"]}, "tail", []string{"TLS with the broker", "kafka://"}},
-		{env.with("KAFKA_TOPIC", "nope"), "info tail", []string{"topic nope", "UNKNOWN_TOPIC", "topic create nope", "KAFKA_PREFIX"}},
+		{env.With("KAFKA_TOPIC", "nope"), "info tail", []string{"topic nope", "UNKNOWN_TOPIC", "topic create nope", "KAFKA_PREFIX"}},
 		{locked, "create info tail", []string{"KAFKA_SASL_MECHANISM"}},
 		{login("PLAIN", "admin", "sturgeon"), "create info tail", []string{"log in", `"admin"`, "KAFKA_SASL_PASSWORD"}},
 		{login("SCRAM-SHA-256", "poor", "sturgeon"), "info", []string{"log in", "KAFKA_SASL_PASSWORD"}},
@@ -370,7 +362,7 @@ func TestALoginWorks(t *testing.T) {
 	t.Parallel()
 	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		_, env := broker(t, kfake.EnableSASL(), kfake.Superuser(mechanism, "admin", "swordfish"))
-		env = env.with("KAFKA_SASL_MECHANISM", mechanism).with("KAFKA_SASL_USERNAME", "admin").with("KAFKA_SASL_PASSWORD", "swordfish")
+		env = env.With("KAFKA_SASL_MECHANISM", mechanism).With("KAFKA_SASL_USERNAME", "admin").With("KAFKA_SASL_PASSWORD", "swordfish")
 		for _, args := range [][]string{{"create"}, {"info"}} {
 			if status, _, said := try(t, env, args...); status != 0 {
 				t.Errorf("%s, %v: status %d, %s", mechanism, args, status, said)
@@ -396,7 +388,7 @@ func TestAClosedPipe(t *testing.T) {
 		r.Close()
 		var said journal.Journal
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		err = run(ctx, args, environ{env.lookup, w, &said, false})
+		err = run(ctx, args, environ{env.Lookup, w, &said, false})
 		if err != nil || ctx.Err() != nil || strings.Contains(said.String(), "pipe") {
 			t.Errorf("%v: %v, %s", args, err, said.String())
 		}
@@ -407,7 +399,7 @@ func TestAClosedPipe(t *testing.T) {
 	must(t, err)
 	defer full.Close()
 	for _, args := range [][]string{{"tail", "--from", "beginning"}, {"info"}} {
-		if err := run(t.Context(), args, environ{env.lookup, full, new(journal.Journal), false}); err == nil || !strings.Contains(err.Error(), "no space") {
+		if err := run(t.Context(), args, environ{env.Lookup, full, new(journal.Journal), false}); err == nil || !strings.Contains(err.Error(), "no space") {
 			t.Errorf("%v on a full disk: %v", args, err)
 		}
 	}

@@ -112,7 +112,7 @@ func TestTailFromEachStart(t *testing.T) {
 			}
 		})
 	}
-	r := start(t, env.with("KAFKA_TOPIC", "empty"), "tail", "--from", "-5", "-n", "1")
+	r := start(t, env.With("KAFKA_TOPIC", "empty"), "tail", "--from", "-5", "-n", "1")
 	r.says("follows")
 	produce(t, cl, &kgo.Record{Topic: "empty", Partition: 2, Value: []byte("first")})
 	if status := r.ends(); status != 0 || r.out.String() != "first\n" {
