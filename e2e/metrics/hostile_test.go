@@ -12,16 +12,18 @@ import (
 )
 
 // Paths that nobody has asked for before, with markup and worse in them, take no room from an
-// application's routes.
+// application's routes, and little memory: it is compared with a process that counts as many requests
+// of the application alone.
 func TestHostilePaths_takeNoRoom(t *testing.T) {
-	hostile := 300_000
+	hostile := 200_000
 	if *long {
 		hostile = 5_000_000
 	}
-	drain := start(t, "drain")
+	drain := start(t, "drain", "LOGS_TOPIC=tame")
 	broker := drain.says(`msg="drain listens".* kafka=(\S+)`)
 	redis := redisserver.Start(t)
 	metrics := start(t, "metrics", "KAFKA_URL="+broker, "REDIS_URL="+redis.URL())
+	control := start(t, "metrics", "KAFKA_URL="+broker, "REDIS_URL="+redis.URL(), "KAFKA_TOPIC=tame", "KAFKA_GROUP=tame")
 	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.DefaultProduceTopic("router"), kgo.MaxBufferedRecords(20_000))
 	if err != nil {
 		t.Fatal(err)
@@ -30,37 +32,45 @@ func TestHostilePaths_takeNoRoom(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	words := []string{"wp-admin", "x", "shop", "users", "<script>alert(1)</script>", "é", "..%2f..", "api", "%00", "admin.php"}
 	n := 0
-	send := func(method, path string, status int) {
-		n++
-		value := fmt.Sprintf(`{"id":"%d","time":"%s","app":"shop","method":"%s","path":"%s","host":"<script>","dyno":"web.1","service_ms":5,"status":%d}`, n, time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"), method, path, status)
-		client.Produce(t.Context(), &kgo.Record{Value: []byte(value)}, func(_ *kgo.Record, err error) {
+	send := func(topic, path string, status int) {
+		value := fmt.Sprintf(`{"id":"%d","time":"%s","app":"shop","method":"GET","path":"%s","host":"<script>","dyno":"web.1","service_ms":5,"status":%d}`, n, time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"), path, status)
+		client.Produce(t.Context(), &kgo.Record{Topic: topic, Value: []byte(value)}, func(_ *kgo.Record, err error) {
 			if err != nil {
 				t.Error(err)
 			}
 		})
+	}
+	own := func() string {
+		k := r.IntN(300)
+		return fmt.Sprintf([]string{"/users/%d/page%d", "/shop/page%[2]d", "/page%[2]d/%[1]d/edit"}[k%3], r.IntN(1000), k)
+	}
+	request := func(path string, status int) {
+		n++
+		send("router", path, status)
+		send("tame", own(), status)
 	}
 	for i := range hostile {
 		path := ""
 		for range 1 + r.IntN(4) {
 			path += fmt.Sprintf("/%s%x", words[r.IntN(len(words))], r.Uint32())
 		}
-		send("GET", path, []int{200, 200, 404}[i%3])
+		request(path, []int{200, 200, 404}[i%3])
 		if i%5 == 0 { // the application's part is a sixth
-			k := r.IntN(300)
-			path := []string{"/users/%d/page%d", "/shop/page%[2]d", "/page%[2]d/%[1]d/edit"}[k%3]
-			send("GET", fmt.Sprintf(path, r.IntN(1000), k), 200)
+			request(own(), 200)
 		}
 	}
 	if err := client.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 3*time.Minute, "all to be counted", func() (int, error) {
-		l, err := ask[lag](metrics.page() + "/api/v1/lag")
-		if err == nil && l.Records != int64(n) {
-			err = fmt.Errorf("%d of %d", l.Records, n)
-		}
-		return 0, err
-	})
+	for _, p := range []*process{metrics, control} {
+		within(t, 3*time.Minute, "all to be counted", func() (int, error) {
+			l, err := ask[lag](p.page() + "/api/v1/lag")
+			if err == nil && l.Records != int64(n) {
+				err = fmt.Errorf("%d of %d", l.Records, n)
+			}
+			return 0, err
+		})
+	}
 	names := []string{"/users/:id/page%d", "/shop/page%d", "/page%d/:id/edit"}
 	routes := get[[]line](t, metrics.page()+"/api/v1/routes?last=1h&limit=10000")
 	if len(routes) > 1000 {
@@ -86,4 +96,7 @@ func TestHostilePaths_takeNoRoom(t *testing.T) {
 		t.Errorf("%d of the application's 300 routes are not listed among %d", lost, len(routes))
 	}
 	underMemory(t, metrics, 128<<20)
+	if more := peak(t, metrics) - peak(t, control); more > 64<<20 {
+		t.Errorf("the hostile paths took %d MiB", more>>20)
+	}
 }

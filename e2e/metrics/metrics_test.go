@@ -536,6 +536,14 @@ func TestCounts_areExactOnARealKafka(t *testing.T) {
 // underMemory checks the most memory that a process had.
 func underMemory(t *testing.T, p *process, most int64) {
 	t.Helper()
+	if bytes := peak(t, p); bytes > most {
+		t.Errorf("%s had %d MiB, more than %d", p.name, bytes>>20, most>>20)
+	}
+}
+
+// peak is how many bytes of memory a process had at most.
+func peak(t *testing.T, p *process) int64 {
+	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
@@ -546,7 +554,5 @@ func underMemory(t *testing.T, p *process, most int64) {
 		t.Fatal(err)
 	}
 	t.Logf("%s had %d MiB at most", p.name, kb>>10)
-	if kb<<10 > most {
-		t.Errorf("%s had %d MiB, more than %d", p.name, kb>>10, most>>20)
-	}
+	return kb << 10
 }
