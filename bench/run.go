@@ -232,7 +232,7 @@ func grid() (all []Point) {
 					for _, lines := range []int{1, 10, 100, 310} {
 						setup := plain("drain", broker, partitions)
 						setup.Compression = compression
-						// Of many drains: a busy one is not held for long (DESIGN.md).
+						// Of many drains: a busy one is not held for long (docs/ingest-design.md).
 						all = append(all, Point{Setup: setup, Load: Load{Generator: "wrk", Connections: connections, Lines: lines, Drains: 2000}})
 					}
 				}

@@ -108,7 +108,7 @@ func revive(t *testing.T, dir string) {
 }
 
 // A busy, a usual and a quiet drain, and one at the limit: the model of contract and
-// DESIGN.md says that none of them loses a line.
+// docs/ingest-design.md says that none of them loses a line.
 var rates = []float64{20, 100, 500, 2000}
 
 // Kafka goes away while drains send, and comes back: what their senders lost is
