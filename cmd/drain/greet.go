@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"drain/settings"
 )
@@ -51,7 +52,7 @@ func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, on listener
     curl %shttp://%s/logs -d '%s'
   or the last lines of an app:
     heroku logs -n 1500 -a YOUR-APP | curl %s--data-binary @- http://%s/logs
-`, with, user, settings.Reachable(ingest.Addr()), sampleLine, user, settings.Reachable(ingest.Addr()))
+`, with, user, settings.Reachable(ingest.Addr()), time.Now().UTC().Format("2006-01-02T15:04:05.000000+00:00")+sampleLine, user, settings.Reachable(ingest.Addr()))
 	if admin != nil {
 		fmt.Fprintf(w, `  See what became of it:
     curl -s http://%s/metrics | grep ^drain_
@@ -69,5 +70,5 @@ func greet(w io.Writer, log *slog.Logger, cfg *config, secrets bool, on listener
 	fmt.Fprintln(w)
 }
 
-// sampleLine is a line as `heroku logs` prints it; it holds no single quote.
-const sampleLine = `2026-01-02T15:04:05.678901+00:00 heroku[router]: at=info method=GET path="/hello?token=s3cret&page=2" host=example.herokuapp.com request_id=8601b555-6a83-4c12-8269-97c8e32cdb22 fwd="203.0.113.7" dyno=web.1 connect=0ms service=12ms status=200 bytes=1024 protocol=http1.1 tls=true tls_version=tls1.3`
+// sampleLine is a line as `heroku logs` prints it, behind its time; it holds no single quote.
+const sampleLine = ` heroku[router]: at=info method=GET path="/hello?token=s3cret&page=2" host=example.herokuapp.com request_id=8601b555-6a83-4c12-8269-97c8e32cdb22 fwd="203.0.113.7" dyno=web.1 connect=0ms service=12ms status=200 bytes=1024 protocol=http1.1 tls=true tls_version=tls1.3`
