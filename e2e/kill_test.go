@@ -106,7 +106,7 @@ func TestKillLeader_betraysNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range times(20, 2) {
+	for i := range times(20, 1) {
 		time.Sleep(3 * time.Second)
 		n := nodes(t, dir)[i%3] // each leads two partitions
 		kill(t, n.pid)

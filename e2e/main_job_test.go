@@ -128,7 +128,7 @@ func TestKafkaMayComeLater(t *testing.T) {
 // keeps what it was told.
 func TestStopUnderLoadLosesNothing(t *testing.T) {
 	const senders, lines = 8, 10
-	runs := times(50, 40)
+	runs := times(50, 12)
 	for _, broker := range []string{"embedded", "real"} {
 		t.Run(broker, func(t *testing.T) {
 			total, unanswered := 0, 0

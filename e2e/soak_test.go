@@ -18,7 +18,7 @@ import (
 	"drain/logplex"
 )
 
-var minutes = flag.Float64("minutes", 0.75, "how long the soak goes on")
+var minutes = flag.Float64("minutes", 0.45, "how long the soak goes on")
 
 // Faults at random on every side at once, as scripts/soak runs them: in the end every
 // line is accounted for.

@@ -14,7 +14,7 @@ import (
 // Whatever a client writes, a line of 16 times the length takes about 16 times as
 // long, and not 256 times.
 func TestTheTimeOfALineGrowsWithItsLengthOnly(t *testing.T) {
-	const small, large, limit = 32 << 10, 512 << 10, 96
+	const small, large, limit = 8 << 10, 128 << 10, 96
 	check := func(what string, line func(size int) []byte) {
 		t.Helper()
 		short, long := line(small), line(large)

@@ -169,6 +169,7 @@ func TestRedactOffAndAll(t *testing.T) {
 // What the router decodes, or the wire cuts off, is a secret all the same: here
 // every `SECRET` is, whatever it stands between.
 func TestNoSecretComesThroughAQuoteOrACut(t *testing.T) {
+	t.Parallel()
 	const front, back = `at=info method=GET path="`, `" host=a.example.com request_id=r-1 fwd="1.2.3.4" dyno=web.1 connect=0ms service=1ms status=200 bytes=3`
 	for _, secret := range []string{
 		`SECRET`, `SECRET"SECRET`, `"SECRET`, `SECRET"`, `SECRET SECRET`, `SECRET&SECRET`, `&SECRET`, `SECRET;SECRET&SECRET`, `SECRET=SECRET`,
@@ -211,34 +212,37 @@ func text(record map[string]any, _ int) string { return fmt.Sprint(record) }
 func TestNoSecretComesThroughThePiecesOfALine(t *testing.T) {
 	const size = 10_000
 	for _, filler := range []string{"SECRET", `SECRET" b=SECRET`, `SECRET" host=SECRET`, "SECRET&SECRET ", `SECRET" status=1 SECRET`, "SECRET code=SECRET", `SECRET"SECRET path=SECRET`} {
-		for _, name := range []string{"token", "code", percent("token", 2)} {
-			secret := strings.Repeat(filler, 16_000/len(filler))
-			for offset := range 60 {
-				start := size - 30 + offset // of the secret, around the first cut
-				path := "/p?x=" + strings.Repeat("y", start-len(`at=info method=GET path="/p?x=`)-len("&=")-len(name)) + "&" + name + "=" + secret
-				l := whole(path).text
-				pieces := []line{cut(l[:size]), cut(l[size : 2*size]), {text: l[2*size:]}}
-				printed := []line{{text: l[:size]}, {text: l[size : 2*size]}, {text: l[2*size:]}} // as `heroku logs` does
-				frames := [][]line{pieces[:1], pieces[:2], pieces, pieces[1:2], pieces[1:], printed[:1], printed[:2], printed}
-				// Nothing tells such a piece, alone, from a line that begins with the key.
-				if !beginsWithKey(printed[1].text) {
-					frames = append(frames, printed[1:2], printed[1:])
-				}
-				if !beginsWithKey(pieces[2].text) {
-					frames = append(frames, pieces[2:])
-				}
-				for _, frame := range frames {
-					last := frame[len(frame)-1]
-					got, _ := convert(listed, frame...)
-					if strings.Contains(fmt.Sprint(got), "SECRET") {
-						t.Fatalf("%s=, cut at %d: the piece %.40s… became %.200v", name, offset, last.text, got)
+		t.Run(filler, func(t *testing.T) {
+			t.Parallel() // it is much to compute
+			for _, name := range []string{"token", "code", percent("token", 2)} {
+				secret := strings.Repeat(filler, 16_000/len(filler))
+				for offset := range 60 {
+					start := size - 30 + offset // of the secret, around the first cut
+					path := "/p?x=" + strings.Repeat("y", start-len(`at=info method=GET path="/p?x=`)-len("&=")-len(name)) + "&" + name + "=" + secret
+					l := whole(path).text
+					pieces := []line{cut(l[:size]), cut(l[size : 2*size]), {text: l[2*size:]}}
+					printed := []line{{text: l[:size]}, {text: l[size : 2*size]}, {text: l[2*size:]}} // as `heroku logs` does
+					frames := [][]line{pieces[:1], pieces[:2], pieces, pieces[1:2], pieces[1:], printed[:1], printed[:2], printed}
+					// Nothing tells such a piece, alone, from a line that begins with the key.
+					if !beginsWithKey(printed[1].text) {
+						frames = append(frames, printed[1:2], printed[1:])
 					}
-					if last == pieces[2] && (got["status"] != 200. || got["truncated"] != true) {
-						t.Fatalf("%s=, cut at %d: the last piece lost its keys: %.200v", name, offset, got)
+					if !beginsWithKey(pieces[2].text) {
+						frames = append(frames, pieces[2:])
+					}
+					for _, frame := range frames {
+						last := frame[len(frame)-1]
+						got, _ := convert(listed, frame...)
+						if strings.Contains(fmt.Sprint(got), "SECRET") {
+							t.Fatalf("%s=, cut at %d: the piece %.40s… became %.200v", name, offset, last.text, got)
+						}
+						if last == pieces[2] && (got["status"] != 200. || got["truncated"] != true) {
+							t.Fatalf("%s=, cut at %d: the last piece lost its keys: %.200v", name, offset, got)
+						}
 					}
 				}
 			}
-		}
+		})
 	}
 }
 
