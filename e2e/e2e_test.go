@@ -202,6 +202,23 @@ func curl(t *testing.T, url, file string, args ...string) string {
 	return string(out)
 }
 
+// postFrame posts the captured frame as Heroku does: a 503 has it sent again, twice at most. It returns how often
+// it was sent.
+func postFrame(t *testing.T, s *service) (tries int) {
+	t.Helper()
+	status := ""
+	for tries < 3 && status != "200" {
+		tries++
+		if status = curl(t, s.url+"/logs/myapp", "testdata/frame.body", "-H", frameID, "-H", drainToken); status != "200" && status != "503" {
+			break
+		}
+	}
+	if status != "200" {
+		t.Fatalf("answered %s", status)
+	}
+	return tries
+}
+
 // consume reads the n records that a topic holds with franz-go's client, and checks
 // for a moment that there are no more.
 func consume(t *testing.T, brokers, topic string, n int) []*kgo.Record {
