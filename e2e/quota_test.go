@@ -143,9 +143,7 @@ func TestCompression_isReadByOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			topic := makeTopic(t, 1)
 			s := startDrain(t, "KAFKA_URL="+kafkaURL, "KAFKA_TOPIC="+topic, "KAFKA_COMPRESSION="+name)
-			if status := curl(t, s.url+"/logs/myapp", "testdata/frame.body", "-H", frameID, "-H", drainToken); status != "200" {
-				t.Fatalf("answered %s", status)
-			}
+			postFrame(t, s)
 			records := consume(t, kafkaURL, topic, len(want))
 			if got := strings.Join(values(records), "\n"); got != strings.Join(want, "\n") {
 				t.Errorf("franz-go reads\n%s", got)
