@@ -203,13 +203,13 @@ func curl(t *testing.T, url, file string, args ...string) string {
 }
 
 // postFrame posts the captured frame as Heroku does: a 503 has it sent again, twice at most. It returns how often
-// it was sent.
-func postFrame(t *testing.T, s *service) (tries int) {
+// it was sent. args are curl's.
+func postFrame(t *testing.T, s *service, args ...string) (tries int) {
 	t.Helper()
 	status := ""
 	for tries < 3 && status != "200" {
 		tries++
-		if status = curl(t, s.url+"/logs/myapp", "testdata/frame.body", "-H", frameID, "-H", drainToken); status != "200" && status != "503" {
+		if status = curl(t, s.url+"/logs/myapp", "testdata/frame.body", append(args, "-H", frameID, "-H", drainToken)...); status != "200" && status != "503" {
 			break
 		}
 	}

@@ -193,9 +193,7 @@ func TestSecureKafka(t *testing.T) {
 		s := goRun(t, append(k.heroku(t, "HEROKU_KAFKA_COPPER"), "KAFKA_ADDON=HEROKU_KAFKA_COPPER", "KAFKA_COMPRESSION=zstd",
 			"KAFKA_URL=kafka+ssl://127.0.0.1:1", "KAFKA_PREFIX=another-1.")...)
 		s.awaitReady()
-		if status := curl(t, s.url+"/logs/myapp", "testdata/frame.body", "-H", frameID, "-H", drainToken, "-u", credentials); status != "200" {
-			t.Errorf("answered %s", status)
-		}
+		postFrame(t, s, "-u", credentials)
 		if got := values(k.read(t, prefix+"router", len(want))); !slices.Equal(got, want) {
 			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
@@ -212,9 +210,7 @@ func TestSecureKafka(t *testing.T) {
 			s := goRun(t, "KAFKA_URL=kafka+ssl://localhost:"+k.sasl, "SSL_CERT_FILE="+roots, "KAFKA_PREFIX="+prefix, "KAFKA_TOPIC="+user,
 				"KAFKA_SASL_MECHANISM="+mechanism, "KAFKA_SASL_USERNAME="+user, "KAFKA_SASL_PASSWORD="+k.password)
 			s.awaitReady()
-			if status := curl(t, s.url+"/logs/myapp", "testdata/frame.body", "-H", frameID, "-H", drainToken); status != "200" {
-				t.Errorf("%s: answered %s", mechanism, status)
-			}
+			postFrame(t, s)
 			if got := values(k.read(t, prefix+user, len(want))); !slices.Equal(got, want) {
 				t.Errorf("%s: got\n%s\nwant\n%s", mechanism, strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}

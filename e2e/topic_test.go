@@ -67,9 +67,7 @@ func TestTopicIsMadeFilledLookedAtAndFollowed(t *testing.T) {
 	// Lines that drain was sent, behind them some by transactions: their marks are no
 	// records.
 	s := startDrain(t, "KAFKA_URL="+kafkaURL, "KAFKA_TOPIC="+name)
-	if status := curl(t, s.url+"/logs/myapp", "testdata/frame.body", "-H", frameID, "-H", drainToken); status != "200" {
-		t.Fatalf("answered %s", status)
-	}
+	postFrame(t, s)
 	lines := golden(t)
 	client, err := kgo.NewClient(kgo.SeedBrokers(strings.TrimPrefix(kafkaURL, "kafka://")), kgo.TransactionalID(name), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
