@@ -216,7 +216,10 @@ func TestNoSecretComesThroughThePiecesOfALine(t *testing.T) {
 			t.Parallel() // it is much to compute
 			for _, name := range []string{"token", "code", percent("token", 2)} {
 				secret := strings.Repeat(filler, 16_000/len(filler))
-				for offset := range 60 {
+				for offset := 0; offset < 60; offset++ {
+					if name != "token" && offset%5 > 0 {
+						continue // names differ in little more than their length
+					}
 					start := size - 30 + offset // of the secret, around the first cut
 					path := "/p?x=" + strings.Repeat("y", start-len(`at=info method=GET path="/p?x=`)-len("&=")-len(name)) + "&" + name + "=" + secret
 					l := whole(path).text

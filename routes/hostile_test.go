@@ -10,9 +10,17 @@ import (
 // which is ten times as slow.
 func hostile() int {
 	if raced {
-		return 500_000
+		return 200_000
 	}
 	return 5_000_000
+}
+
+// some is n, or fewer under the race detector, but more than an epoch.
+func some(n int) int {
+	if raced {
+		return min(n, epoch*5/4)
+	}
+	return n
 }
 
 // lost are the routes of the application that the table does not list.
