@@ -21,6 +21,7 @@ import (
 
 	"drain/cluster"
 	"drain/trial/authority"
+	"drain/trial/stalls"
 )
 
 // gate is the network in front of a broker.
@@ -171,11 +172,11 @@ func TestKafkaAwayAndBack(t *testing.T) {
 				t.Errorf("ready while Kafka is away, or not for that: %v", err)
 			}
 			gates[coordinator].set(false)
-			watch := start()
+			watch := stalls.Start()
 			w.write(0, "after")
 			eventually(t, "reading goes on", func() bool { return l.count() == 2 })
 			// Not a session's time, in which the group would wait for the member that we were.
-			if took := watch.took(); took > 8*time.Second {
+			if took := watch.Took(); took > 8*time.Second {
 				t.Errorf("after %s", took)
 			}
 			l.holds(0, "before", "after")

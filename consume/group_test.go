@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"drain/trial/stalls"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -272,9 +274,9 @@ func TestLeavingIsTold(t *testing.T) {
 		a, b := w.join(l, nil), w.join(l, nil)
 		eventually(t, "both have one", func() bool { return len(a.Lag()) == 1 && len(b.Lag()) == 1 })
 		a.stopsWithin(time.Second)
-		watch := start()
+		watch := stalls.Start()
 		eventually(t, "the other has both", func() bool { return len(b.Lag()) == 2 })
-		if took := watch.took(); took > 3*time.Second { // the session's is 6 s
+		if took := watch.Took(); took > 3*time.Second { // the session's is 6 s
 			t.Errorf("taken over after %s", took)
 		}
 		b.stop()

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"drain/trial/stalls"
+
 	"go.uber.org/goleak"
 )
 
@@ -20,7 +22,7 @@ func run(m *testing.M) int {
 		return 0
 	}
 	_ = flag.Set("test.parallel", "24") // they wait for a broker, hardly for a processor
-	go watchStalls()
+	stalls.Watch()
 	before := goleak.IgnoreCurrent()
 	code := m.Run()
 	stopKafka()

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"drain/cluster"
 	"drain/trial/journal"
 	"drain/trial/samples"
+	"drain/trial/stalls"
 )
 
 // world is a cluster with a topic and a group that only one test uses.
@@ -241,41 +241,13 @@ func (w *world) join(l *ledger, change func(*Config, *bookkeeper)) *reading {
 	return r
 }
 
-// stalled counts the nanoseconds in which this process did not get to run when it wanted to: a
-// busy machine is not the group's fault.
-var stalled atomic.Int64
-
-func watchStalls() {
-	const tick = 5 * time.Millisecond
-	for last := time.Now(); ; {
-		time.Sleep(tick)
-		now := time.Now()
-		if late := now.Sub(last) - tick; late > tick {
-			stalled.Add(int64(late))
-		}
-		last = now
-	}
-}
-
-// stopwatch measures time, less that in which the machine was busy with else.
-type stopwatch struct {
-	began time.Time
-	lost  int64
-}
-
-func start() stopwatch { return stopwatch{time.Now(), stalled.Load()} }
-
-func (s stopwatch) took() time.Duration {
-	return time.Since(s.began) - time.Duration(stalled.Load()-s.lost)
-}
-
 const soon = 30 * time.Second
 
 // eventually waits until ok.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for watch := start(); !ok(); time.Sleep(2 * time.Millisecond) {
-		if watch.took() > soon {
+	for watch := stalls.Start(); !ok(); time.Sleep(2 * time.Millisecond) {
+		if watch.Took() > soon {
 			t.Fatalf("waited in vain: %s", what)
 		}
 	}
@@ -290,9 +262,9 @@ func (r *reading) ready() {
 // stopsWithin fails the test unless r stops in time.
 func (r *reading) stopsWithin(limit time.Duration) {
 	r.t.Helper()
-	watch := start()
+	watch := stalls.Start()
 	r.stop()
-	if took := watch.took(); took > limit {
+	if took := watch.Took(); took > limit {
 		r.t.Errorf("stopped after %s, more than %s", took, limit)
 	}
 }

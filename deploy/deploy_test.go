@@ -20,16 +20,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"go.yaml.in/yaml/v3"
 
+	"drain/trial/check"
 	"drain/trial/journal"
 	"drain/trial/redisserver"
 )
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var must = check.Must
 
 // dockerfile is what the tests read of deploy/Dockerfile.
 type dockerfile struct {

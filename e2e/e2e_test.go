@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,8 +19,11 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"drain/trial/check"
 	"drain/trial/journal"
 )
+
+var freePort = check.FreePort
 
 var (
 	program  string // the built drain
@@ -132,17 +134,7 @@ func startDrainBy(t *testing.T, cmd *exec.Cmd, settings ...string) *service {
 // eventually repeats get until it succeeds.
 func eventually[T any](t *testing.T, what string, get func() (T, error)) T {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		v, err := get()
-		if err == nil {
-			return v
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s: %v", what, err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	return check.Within(t, 20*time.Second, what, get)
 }
 
 func (s *service) awaitReady() {
@@ -253,16 +245,4 @@ func consumeAll(t *testing.T, brokers, topic string, n int) []*kgo.Record {
 	more, stop := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer stop()
 	return append(records, client.PollFetches(more).Records()...)
-}
-
-// freePort is a port that nobody listens on now.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }

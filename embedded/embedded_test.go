@@ -9,19 +9,16 @@ import (
 	"testing"
 	"time"
 
+	"drain/trial/check"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+var must = check.Must
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func config(t *testing.T, topics ...string) Config {
 	return Config{Dir: filepath.Join(t.TempDir(), "new"), Listen: "127.0.0.1:0", Topics: topics, Partitions: 3}

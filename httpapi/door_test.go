@@ -28,9 +28,12 @@ import (
 	"drain/pool"
 	"drain/publish"
 	"drain/router"
+	"drain/trial/check"
 	"drain/trial/child"
 	"drain/trial/journal"
 )
+
+var must, eventually = check.Must, check.Eventually
 
 func TestMain(m *testing.M) {
 	if os.Getenv(beBroker) != "" {
@@ -368,23 +371,6 @@ func (d *door) ids() (ids []string) {
 		ids = append(ids, r.field("id"))
 	}
 	return ids
-}
-
-// eventually waits for what happens by itself soon.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("did not happen: %s", what)
-		}
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // Messages as Logplex writes them; a message without its newline is a piece of a

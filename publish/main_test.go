@@ -4,9 +4,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"drain/trial/stalls"
 
 	"go.uber.org/goleak"
 )
@@ -17,7 +18,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	_ = flag.Set("test.parallel", "16") // they wait for a broker, hardly for a processor
-	go watchStalls()
+	stalls.Watch()
 	before := goleak.IgnoreCurrent()
 	code := m.Run()
 	// A connection that kafka-go was making to a silent broker ends after 2 s.
@@ -32,20 +33,4 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(code)
-}
-
-// stalled counts the nanoseconds in which this process did not get to run when it
-// wanted to: a busy machine is not the service's fault.
-var stalled atomic.Int64
-
-func watchStalls() {
-	const tick = 5 * time.Millisecond
-	for last := time.Now(); ; {
-		time.Sleep(tick)
-		now := time.Now()
-		if late := now.Sub(last) - tick; late > tick {
-			stalled.Add(int64(late))
-		}
-		last = now
-	}
 }

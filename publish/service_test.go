@@ -20,6 +20,7 @@ import (
 	"drain/pool"
 	"drain/trial/journal"
 	"drain/trial/samples"
+	"drain/trial/stalls"
 )
 
 const (
@@ -156,9 +157,9 @@ func (s *service) send(partition uint64, value string) (time.Duration, error) {
 }
 
 func (s *service) wait(r *Receipt) (time.Duration, error) {
-	began, before := time.Now(), stalled.Load()
-	err := r.Wait(s.t.Context(), began.Add(soon))
-	return time.Since(began) - time.Duration(stalled.Load()-before), err
+	watch := stalls.Start()
+	err := r.Wait(s.t.Context(), time.Now().Add(soon))
+	return watch.Took(), err
 }
 
 // unharmed fails the test unless partitions take records as they always do.
@@ -233,9 +234,8 @@ const (
 // what the machine was busy with else.
 func (s *service) eventually(limit time.Duration, what string, ok func() bool) {
 	s.t.Helper()
-	before := stalled.Load()
-	for began := time.Now(); !ok(); time.Sleep(time.Millisecond) {
-		if time.Since(began)-time.Duration(stalled.Load()-before) > limit {
+	for watch := stalls.Start(); !ok(); time.Sleep(time.Millisecond) {
+		if watch.Took() > limit {
 			s.t.Fatalf("not within %s: %s\n%s", limit, what, s.log)
 		}
 	}

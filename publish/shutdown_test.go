@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"drain/trial/stalls"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -60,9 +62,9 @@ func TestShutdown_endsAtItsDeadlineAndSaysWhatIsLost(t *testing.T) {
 			s.publish(1, record("y")).Forget()
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
-			began, before := time.Now(), stalled.Load()
+			watch := stalls.Start()
 			err := s.Shutdown(ctx)
-			if took := time.Since(began) - time.Duration(stalled.Load()-before); ctx.Err() == nil || took > 1500*time.Millisecond {
+			if took := watch.Took(); ctx.Err() == nil || took > 1500*time.Millisecond {
 				t.Errorf("ended after %s, of 500ms", took)
 			}
 			if err == nil || !strings.HasPrefix(err.Error(), "36 records") {

@@ -34,10 +34,13 @@ import (
 	"drain/publish"
 	"drain/router"
 	"drain/trial/authority"
+	"drain/trial/check"
 	"drain/trial/journal"
 	"drain/trial/samples"
 	"drain/trial/usual"
 )
+
+var must, eventually = check.Must, check.Eventually
 
 const token = "d.9173ea1f-6f14-4976-9cf0-7cd0dafdcdbc"
 
@@ -58,13 +61,6 @@ type setup struct {
 	inflight int64
 	noLogs   bool // only router lines make records
 	Config
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // open opens a door and shuts it when t ends; then nothing may be held any more, and the
@@ -120,15 +116,6 @@ func open(t testing.TB, change ...func(*setup)) *door {
 	})
 	eventually(t, "the topics are known", d.publisher.Known)
 	return d
-}
-
-func eventually(t testing.TB, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
 }
 
 // metric is the sum of a metric's values that have the labels; a histogram's count.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -17,8 +16,12 @@ import (
 	"drain/trial/variables"
 )
 
-// vars is an environment.
-type vars = variables.Vars
+// vars is an environment, setting and refusal are what is tried of settings.
+type (
+	vars    = variables.Vars
+	setting variables.Setting[*config]
+	refusal variables.Refusal
+)
 
 func read(t *testing.T, env vars, args ...string) (*config, error) {
 	t.Helper()
@@ -49,11 +52,7 @@ func TestDefaults(t *testing.T) {
 }
 
 // everySetting is a value of each that is not its default, and where it arrives.
-var everySetting = []struct {
-	name, value, other string
-	got                func(*config) any
-	want               any
-}{
+var everySetting = []setting{
 	{"LISTEN", "127.0.0.1:1080", "127.0.0.1:1081", func(c *config) any { return c.listen }, "127.0.0.1:1080"},
 	{"DRAIN_SECRETS_FILE", "/etc/secrets", "/etc/others", func(c *config) any { return c.secretsFile }, "/etc/secrets"},
 	{"SYSLOG_LISTEN", "127.0.0.1:1601", "127.0.0.1:1602", func(c *config) any { return c.syslogListen }, "127.0.0.1:1601"},
@@ -93,33 +92,12 @@ var everySetting = []struct {
 var sasl = vars{"KAFKA_URL": "h:1", "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": "p"}
 
 func TestEverySettingIsAVariableAndAFlagAndTheFlagWins(t *testing.T) {
-	for _, tt := range everySetting {
-		t.Run(tt.name+"="+tt.value, func(t *testing.T) {
-			for way, try := range map[string]struct {
-				env  vars
-				args []string
-			}{
-				"variable":            {vars{tt.name: tt.value}, nil},
-				"flag":                {nil, vars{tt.name: tt.value}.Flags()},
-				"flag and a variable": {vars{tt.name: tt.other}, vars{tt.name: tt.value}.Flags()},
-			} {
-				if strings.HasPrefix(tt.name, "KAFKA_SASL_") { // they go together
-					try.env = maps.Clone(sasl)
-					if way != "flag" {
-						try.env[tt.name] = tt.value
-					}
-					if way == "flag and a variable" {
-						try.env[tt.name] = tt.other
-					}
-				}
-				c, err := read(t, try.env, try.args...)
-				if err != nil {
-					t.Errorf("%s: %v", way, err)
-				} else if got := tt.got(c); got != tt.want {
-					t.Errorf("%s: %v, want %v", way, got, tt.want)
-				}
-			}
-		})
+	for _, s := range everySetting {
+		var beside vars
+		if strings.HasPrefix(s.Name, "KAFKA_SASL_") { // they go together
+			beside = sasl
+		}
+		t.Run(s.Name+"="+s.Value, func(t *testing.T) { variables.Arrives(t, variables.Setting[*config](s), beside, read) })
 	}
 }
 
@@ -134,8 +112,8 @@ func TestSecretsComeFromTheEnvironment(t *testing.T) {
 func TestAnEmptyVariableIsNone(t *testing.T) {
 	env := vars{"PORT": "", "DRAIN_SECRETS": "", "METRICS_TOKEN": "", "DYNO": ""}
 	for _, s := range everySetting {
-		if s.name != "ADMIN_LISTEN" {
-			env[s.name] = ""
+		if s.Name != "ADMIN_LISTEN" {
+			env[s.Name] = ""
 		}
 	}
 	got, err := read(t, env)
@@ -180,40 +158,38 @@ func TestAdminListenMakesRoomForPORT(t *testing.T) {
 
 func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	const loot = "swordfish-of-sixteen"
-	bad := func(name string, accepts string, values ...string) (all []badSetting) {
-		for _, value := range values {
-			all = append(all, badSetting{vars{name: value}, nil, name, accepts}, badSetting{nil, vars{name: value}.Flags(), name, accepts})
+	var tests []refusal
+	bad := func(name, accepts string, values ...string) {
+		for _, r := range variables.Refusals(name, accepts, values...) {
+			tests = append(tests, refusal(r))
 		}
-		return all
 	}
-	var tests []badSetting
-	add := func(more []badSetting) { tests = append(tests, more...) }
 	for _, name := range []string{"LISTEN", "ADMIN_LISTEN", "BROKER_LISTEN", "SYSLOG_LISTEN"} {
-		add(bad(name, "127.0.0.1:8080", "8080", "localhost", "127.0.0.1:http", "127.0.0.1:70000", "127.0.0.1:-1", "127.0.0.1:+1", "::1:80", "a\nb"))
+		bad(name, "127.0.0.1:8080", "8080", "localhost", "127.0.0.1:http", "127.0.0.1:70000", "127.0.0.1:-1", "127.0.0.1:+1", "::1:80", "a\nb")
 	}
-	add(bad("KAFKA_URL", "kafka://host:port", " ", ",", "http://h:1", "kafka+ssl://", "kafka+ssl://h:1,kafka://g:1", "kafka://", "kafka://h:p", "h:0", "h:99999", "kafka://"+loot+"@h:1", "kafka://u:"+loot+"@h:1", "h:1,u:"+loot+"@h"))
-	add(bad("KAFKA_ADDON", "heroku addons", "HEROKU_KAFKA_COPPER"))
-	add(bad("KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "PLAIN"))
-	add(bad("KAFKA_COMPRESSION", "gzip, snappy, lz4 or zstd", "zip", "ZSTD"))
-	add(bad("KAFKA_TOPIC", "letters", "a b", "ü", "a/b", "..", strings.Repeat("x", 250), "a\nb"))
-	add(bad("LOGS_TOPIC", "letters", "a b", "x:y"))
-	add(bad("LOGS_TOPIC", "another topic", "router"))
-	add(bad("KAFKA_KEY", "request_id", "Host", "ip", "none "))
-	add(bad("BATCH_RECORDS", "whole number", "0", "-1", "x", "1.5", "3k", "99999999999999999999"))
-	add(bad("BATCH_BYTES", "64MiB", "0", "-1", "x", "1PB", "5ms"))
-	add(bad("BATCH_DELAY", "5ms", "-5ms", "5", "x", "1h"))
-	add(bad("POOL_SIZE", "whole number", "0", "-4", "many"))
-	add(bad("ACK", "queued", "all", "1", "COMMITTED"))
-	add(bad("HOLD", "5ms", "0", "-1s", "4200", "2h"))
-	add(bad("MAX_BODY", "64MiB", "0", "1GiB", "-1", "x"))
-	add(bad("MAX_INFLIGHT", "64MiB", "0", "99999EiB", "x"))
-	add(bad("REDACT", "listed", "on", "true"))
-	add(bad("REDACT_FWD", "truncate", "on", "hash"))
-	add(bad("LOG_LEVEL", "info", "trace", "INFO"))
-	add(bad("LOG_FORMAT", "logfmt", "xml"))
-	add(bad("PPROF", "true", "maybe", "2"))
-	add(bad("ALLOW_ANONYMOUS", "true", "maybe"))
-	add([]badSetting{
+	bad("KAFKA_URL", "kafka://host:port", " ", ",", "http://h:1", "kafka+ssl://", "kafka+ssl://h:1,kafka://g:1", "kafka://", "kafka://h:p", "h:0", "h:99999", "kafka://"+loot+"@h:1", "kafka://u:"+loot+"@h:1", "h:1,u:"+loot+"@h")
+	bad("KAFKA_ADDON", "heroku addons", "HEROKU_KAFKA_COPPER")
+	bad("KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "PLAIN")
+	bad("KAFKA_COMPRESSION", "gzip, snappy, lz4 or zstd", "zip", "ZSTD")
+	bad("KAFKA_TOPIC", "letters", "a b", "ü", "a/b", "..", strings.Repeat("x", 250), "a\nb")
+	bad("LOGS_TOPIC", "letters", "a b", "x:y")
+	bad("LOGS_TOPIC", "another topic", "router")
+	bad("KAFKA_KEY", "request_id", "Host", "ip", "none ")
+	bad("BATCH_RECORDS", "whole number", "0", "-1", "x", "1.5", "3k", "99999999999999999999")
+	bad("BATCH_BYTES", "64MiB", "0", "-1", "x", "1PB", "5ms")
+	bad("BATCH_DELAY", "5ms", "-5ms", "5", "x", "1h")
+	bad("POOL_SIZE", "whole number", "0", "-4", "many")
+	bad("ACK", "queued", "all", "1", "COMMITTED")
+	bad("HOLD", "5ms", "0", "-1s", "4200", "2h")
+	bad("MAX_BODY", "64MiB", "0", "1GiB", "-1", "x")
+	bad("MAX_INFLIGHT", "64MiB", "0", "99999EiB", "x")
+	bad("REDACT", "listed", "on", "true")
+	bad("REDACT_FWD", "truncate", "on", "hash")
+	bad("LOG_LEVEL", "info", "trace", "INFO")
+	bad("LOG_FORMAT", "logfmt", "xml")
+	bad("PPROF", "true", "maybe", "2")
+	bad("ALLOW_ANONYMOUS", "true", "maybe")
+	tests = append(tests, []refusal{
 		{vars{"PORT": "http"}, nil, "PORT", "port number"},
 		{vars{"PORT": "http"}, []string{"--listen=127.0.0.1:1"}, "PORT", "port number"},
 		{vars{"PORT": "99999"}, nil, "PORT", "port number"},
@@ -254,36 +230,13 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 		{nil, []string{"--drain-secrets=" + loot}, "DRAIN_SECRETS", "environment"},
 		{nil, []string{"--drain-secrets", loot}, "DRAIN_SECRETS", "environment"},
 		{nil, []string{"--metrics-token", loot}, "METRICS_TOKEN", "environment"},
-	})
+	}...)
 	for _, tt := range tests {
-		t.Run(fmt.Sprint(tt.env, tt.args), func(t *testing.T) {
-			_, err := read(t, tt.env, tt.args...)
-			if err == nil {
-				t.Fatal("is used")
-			}
-			var shown strings.Builder
-			if status := settings.ExitStatus("drain", err, &shown); status != 2 {
-				t.Errorf("exit status %d", status)
-			}
-			text := shown.String()
-			named := strings.Contains(text, tt.names) || strings.Contains(text, "--"+strings.ToLower(strings.ReplaceAll(tt.names, "_", "-")))
-			if !named || !strings.Contains(text, tt.accepts) {
-				t.Errorf("%q does not name %s and %s", text, tt.names, tt.accepts)
-			}
-			if strings.Count(text, "\n") != 1 || strings.Contains(text, "\x1b") || len(text) > 500 {
-				t.Errorf("%q is not one clear line", text)
-			}
-			if strings.Contains(text, loot) {
-				t.Errorf("shows a secret: %q", text)
-			}
+		t.Run(fmt.Sprintf("%.100s", fmt.Sprint(tt.Env, tt.Args)), func(t *testing.T) {
+			_, err := read(t, tt.Env, tt.Args...)
+			variables.Refused(t, variables.Refusal(tt), "drain", loot, err)
 		})
 	}
-}
-
-type badSetting struct {
-	env            vars
-	args           []string
-	names, accepts string
 }
 
 func TestSettingsThatLetEverybodyIn(t *testing.T) {
@@ -313,7 +266,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%v: %v, %q", args, err, shown.String())
 		}
 		for _, s := range everySetting {
-			if flag := "--" + strings.ToLower(strings.ReplaceAll(s.name, "_", "-")); !strings.Contains(help.String(), flag) {
+			if flag := "--" + strings.ToLower(strings.ReplaceAll(s.Name, "_", "-")); !strings.Contains(help.String(), flag) {
 				t.Errorf("%v: %s is missing", args, flag)
 			}
 		}

@@ -22,14 +22,15 @@ import (
 	"go.uber.org/goleak"
 
 	"drain/settings"
+	"drain/trial/check"
 	"drain/trial/journal"
 )
 
+var must, eventually = check.Must, check.Eventually
+
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if binary.dir != "" {
-		os.RemoveAll(binary.dir)
-	}
+	installed.Remove()
 	http.DefaultClient.CloseIdleConnections()
 	if err := goleak.Find(); err != nil && status == 0 {
 		fmt.Fprintln(os.Stderr, err)
@@ -127,22 +128,6 @@ func (p *program) refused(says ...string) {
 		if !strings.Contains(text, want) {
 			p.t.Errorf("%q does not say %q", text, want)
 		}
-	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("did not happen: %s", what)
-		}
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -17,30 +16,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"drain/embedded"
+	"drain/trial/binary"
 	"drain/trial/journal"
 )
 
-// binary is drain as it is installed, built once.
-var binary struct {
-	once sync.Once
-	dir  string
-	err  error
-}
-
-func build(t *testing.T) (path string) {
-	t.Helper()
-	binary.once.Do(func() {
-		if binary.dir, binary.err = os.MkdirTemp("", "drain-test"); binary.err != nil {
-			return
-		}
-		out, err := exec.Command("go", "build", "-o", filepath.Join(binary.dir, "drain"), ".").CombinedOutput()
-		if err != nil {
-			binary.err = fmt.Errorf("%w: %s", err, out)
-		}
-	})
-	must(t, binary.err)
-	return filepath.Join(binary.dir, "drain")
-}
+// installed is drain, as it is installed.
+var installed binary.Binary
 
 // process is drain, running in a process of its own.
 type process struct {
@@ -52,7 +33,7 @@ type process struct {
 
 func spawn(t *testing.T, env vars) *process {
 	t.Helper()
-	p := &process{Cmd: exec.Command(build(t)), out: new(journal.Journal), ended: make(chan error, 1)}
+	p := &process{Cmd: exec.Command(installed.Path(t)), out: new(journal.Journal), ended: make(chan error, 1)}
 	for name, value := range env {
 		p.Env = append(p.Env, name+"="+value)
 	}
@@ -227,7 +208,7 @@ func TestTheExitStatusOfTheProgram(t *testing.T) {
 		{vars{"DRAIN_SECRETS_FILE": "/nowhere"}, nil, 2},
 		{vars{"LISTEN": "192.0.2.1:1", "ALLOW_ANONYMOUS": "1"}, nil, 1},
 	} {
-		cmd := exec.Command(build(t), tt.args...)
+		cmd := exec.Command(installed.Path(t), tt.args...)
 		for name, value := range ports(t).With("HOME", t.TempDir()) {
 			if _, set := tt.env[name]; !set {
 				cmd.Env = append(cmd.Env, name+"="+value)

@@ -18,8 +18,12 @@ import (
 	"drain/trial/variables"
 )
 
-// vars is an environment.
-type vars = variables.Vars
+// vars is an environment, setting and refusal are what is tried of settings.
+type (
+	vars    = variables.Vars
+	setting variables.Setting[*config]
+	refusal variables.Refusal
+)
 
 func read(t *testing.T, env vars, args ...string) (*config, error) {
 	t.Helper()
@@ -46,11 +50,7 @@ func TestDefaults(t *testing.T) {
 }
 
 // everySetting is a value of each that is not its default, and where it arrives.
-var everySetting = []struct {
-	name, value, other string
-	got                func(*config) any
-	want               any
-}{
+var everySetting = []setting{
 	{"LISTEN", "127.0.0.1:1080", "127.0.0.1:1081", func(c *config) any { return c.listen }, "127.0.0.1:1080"},
 	{"ALLOW_ANONYMOUS", "true", "false", func(c *config) any { return c.anonymous }, true},
 	{"ALLOW_ANONYMOUS", "0", "true", func(c *config) any { return c.anonymous }, false},
@@ -69,24 +69,8 @@ var everySetting = []struct {
 }
 
 func TestEverySettingIsAVariableAndAFlagAndTheFlagWins(t *testing.T) {
-	for _, tt := range everySetting {
-		t.Run(tt.name+"="+tt.value, func(t *testing.T) {
-			for way, try := range map[string]struct {
-				env  vars
-				args []string
-			}{
-				"variable":            {vars{tt.name: tt.value}, nil},
-				"flag":                {nil, vars{tt.name: tt.value}.Flags()},
-				"flag and a variable": {vars{tt.name: tt.other}, vars{tt.name: tt.value}.Flags()},
-			} {
-				c, err := read(t, try.env, try.args...)
-				if err != nil {
-					t.Errorf("%s: %v", way, err)
-				} else if got := tt.got(c); got != tt.want {
-					t.Errorf("%s: %v, want %v", way, got, tt.want)
-				}
-			}
-		})
+	for _, s := range everySetting {
+		t.Run(s.Name+"="+s.Value, func(t *testing.T) { variables.Arrives(t, variables.Setting[*config](s), nil, read) })
 	}
 }
 
@@ -147,7 +131,7 @@ func TestSettingsThatGoTogether(t *testing.T) {
 func TestAnEmptyVariableIsNone(t *testing.T) {
 	env := vars{"PORT": "", "DYNO": "", "DASH_PASSWORD": "", "REDIS_TLS_VERIFY": "", "REDIS_TRUSTED_CERT": "", "ROUTES_FILE": "", "BROKER_LISTEN": ""}
 	for _, s := range everySetting {
-		env[s.name] = ""
+		env[s.Name] = ""
 	}
 	got, err := read(t, env)
 	want, _ := read(t, nil)
@@ -177,12 +161,6 @@ func TestPORT(t *testing.T) {
 	}
 }
 
-type badSetting struct {
-	env            vars
-	args           []string
-	names, accepts string
-}
-
 func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	const loot = "swordfish-of-sixteen"
 	file := func(text string) string {
@@ -190,10 +168,10 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 		must(t, os.WriteFile(name, []byte(text), 0o600))
 		return name
 	}
-	var tests []badSetting
-	bad := func(name string, accepts string, values ...string) {
-		for _, value := range values {
-			tests = append(tests, badSetting{vars{name: value}, nil, name, accepts}, badSetting{nil, vars{name: value}.Flags(), name, accepts})
+	var tests []refusal
+	bad := func(name, accepts string, values ...string) {
+		for _, r := range variables.Refusals(name, accepts, values...) {
+			tests = append(tests, refusal(r))
 		}
 	}
 	bad("LISTEN", "127.0.0.1:8080", "8090", "localhost", "127.0.0.1:http", "127.0.0.1:70000", "::1:80", "a\nb")
@@ -212,7 +190,7 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	bad("LOG_LEVEL", "info", "trace", "INFO")
 	bad("LOG_FORMAT", "logfmt", "xml")
 	heroku := vars{"DYNO": "web.1", "KAFKA_URL": "h:1", "REDIS_URL": "redis://h:1", "PORT": "80", "DASH_PASSWORD": loot}
-	tests = append(tests, []badSetting{
+	tests = append(tests, []refusal{
 		{vars{"PORT": "http"}, nil, "PORT", "port number"},
 		{vars{"PORT": "http"}, []string{"--listen=127.0.0.1:1"}, "PORT", "port number"},
 		{vars{"PORT": "99999"}, nil, "PORT", "port number"},
@@ -253,25 +231,9 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 		{nil, []string{"surplus\n" + loot}, "argument", "--name=value"},
 	}...)
 	for _, tt := range tests {
-		t.Run(fmt.Sprintf("%.100s", fmt.Sprint(tt.env, tt.args)), func(t *testing.T) {
-			_, err := read(t, tt.env, tt.args...)
-			if err == nil {
-				t.Fatal("is used")
-			}
-			var shown strings.Builder
-			if status := settings.ExitStatus("metrics", err, &shown); status != 2 {
-				t.Errorf("exit status %d", status)
-			}
-			text := shown.String()
-			if !strings.Contains(text, tt.names) && !strings.Contains(text, variables.Flag(tt.names)) || !strings.Contains(text, tt.accepts) {
-				t.Errorf("%q does not name %s and %s", text, tt.names, tt.accepts)
-			}
-			if strings.Count(text, "\n") != 1 || strings.ContainsAny(text, "\x1b\x00") || len(text) > 500 {
-				t.Errorf("%q is not one clear line", text)
-			}
-			if strings.Contains(text, loot) {
-				t.Errorf("shows a secret: %q", text)
-			}
+		t.Run(fmt.Sprintf("%.100s", fmt.Sprint(tt.Env, tt.Args)), func(t *testing.T) {
+			_, err := read(t, tt.Env, tt.Args...)
+			variables.Refused(t, variables.Refusal(tt), "metrics", loot, err)
 		})
 	}
 }
@@ -300,8 +262,8 @@ func TestHelp(t *testing.T) {
 		}
 		text := strings.Join(strings.Fields(help.String()), " ")
 		for _, s := range everySetting {
-			if !strings.Contains(text, variables.Flag(s.name)) {
-				t.Errorf("%v: %s is missing", args, s.name)
+			if !strings.Contains(text, variables.Flag(s.Name)) {
+				t.Errorf("%v: %s is missing", args, s.Name)
 			}
 		}
 		for _, want := range []string{"--redis-tls-verify", "--redis-trusted-cert", "--kafka-addon", "--kafka-trusted-cert", "--kafka-client-cert", "--kafka-sasl-mechanism", "--kafka-sasl-username", "--routes-file",

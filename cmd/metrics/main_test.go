@@ -26,15 +26,15 @@ import (
 
 	"drain/settings"
 	"drain/trial/authority"
+	"drain/trial/binary"
+	"drain/trial/check"
 	"drain/trial/journal"
 	"drain/trial/redisserver"
 )
 
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if binary.dir != "" {
-		os.RemoveAll(binary.dir)
-	}
+	installed.Remove()
 	if err := goleak.Find(); err != nil && status == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		status = 1
@@ -42,29 +42,11 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// binary is metrics as it is installed, built once.
-var binary struct {
-	once sync.Once
-	dir  string
-	err  error
-}
+var must, eventually = check.Must, check.Eventually
 
-func build(t *testing.T) (path string) {
-	t.Helper()
-	binary.once.Do(func() {
-		if binary.dir, binary.err = os.MkdirTemp("", "metrics-test"); binary.err != nil {
-			return
-		}
-		out, err := exec.Command("go", "build", "-o", filepath.Join(binary.dir, "metrics"), ".").CombinedOutput()
-		if err != nil {
-			binary.err = fmt.Errorf("%w: %s", err, out)
-		}
-	})
-	must(t, binary.err)
-	return filepath.Join(binary.dir, "metrics")
-}
+// installed is metrics, as it is installed.
+var installed binary.Binary
 
-// with is s with other settings.
 // program is metrics, in this process or in one of its own.
 type program struct {
 	t     *testing.T
@@ -92,7 +74,7 @@ func start(t *testing.T, env vars, args ...string) *program {
 // spawn does the same in a process of its own.
 func spawn(t *testing.T, env vars) *program {
 	t.Helper()
-	p := &program{t: t, cmd: exec.Command(build(t)), ended: make(chan struct{})}
+	p := &program{t: t, cmd: exec.Command(installed.Path(t)), ended: make(chan struct{})}
 	for name, value := range env {
 		p.cmd.Env = append(p.cmd.Env, name+"="+value)
 	}
@@ -212,22 +194,6 @@ func (p *program) end() {
 	}
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("did not happen: %s", what)
-		}
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // kafka is one with the topic router.
 type kafka struct {
 	t    *testing.T
@@ -270,9 +236,10 @@ func TestRunsWithItsOwnRedisAndSaysWhatToDo(t *testing.T) {
 	p.counted(10)
 	p.ready()
 	for path, want := range map[string]string{"/": "<!doctype html>", "/healthz": "ok", "/metrics": `drain_metrics_records_total{result="counted"} 10`, "/api/v1/series?last=1m": `"requests":10`} {
-		if status, text := p.get(path); status != 200 || !strings.Contains(strings.ToLower(text), strings.ToLower(want)) {
-			t.Errorf("%s: %d, without %s", path, status, want)
-		}
+		eventually(t, path+" to have "+want, func() bool { // its own counters follow Redis
+			status, text := p.get(path)
+			return status == 200 && strings.Contains(strings.ToLower(text), strings.ToLower(want))
+		})
 	}
 	at := listens.FindStringSubmatch(p.log.String())[1]
 	for _, hint := range []string{"http://" + at + "/\n", "go run ./cmd/drain\n"} {
@@ -649,7 +616,7 @@ func TestTheExitStatusOfTheProgram(t *testing.T) {
 		{vars{"LISTEN": ":0"}, nil, 2},
 		{vars{"LISTEN": "192.0.2.1:1", "ALLOW_ANONYMOUS": "1"}, nil, 1},
 	} {
-		cmd := exec.Command(build(t), tt.args...)
+		cmd := exec.Command(installed.Path(t), tt.args...)
 		for name, value := range tt.env {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}

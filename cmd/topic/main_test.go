@@ -17,9 +17,12 @@ import (
 	"go.uber.org/goleak"
 
 	"drain/settings"
+	"drain/trial/check"
 	"drain/trial/journal"
 	"drain/trial/variables"
 )
+
+var must, eventually = check.Must, check.Eventually
 
 // Most of these tests wait for brokers that say nothing: the processors are enough for many
 // of them at once.
@@ -32,13 +35,6 @@ func TestMain(m *testing.M) {
 }
 
 type vars = variables.Vars
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // broker starts one, or more; env reaches them.
 func broker(t *testing.T, options ...kfake.Opt) (c *kfake.Cluster, env vars) {
@@ -132,15 +128,6 @@ func (r *running) ends() int {
 	case <-time.After(20 * time.Second):
 		r.t.Fatal("does not end")
 		return -1
-	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("did not happen: %s", what)
-		}
 	}
 }
 

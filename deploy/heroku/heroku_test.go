@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,8 +21,11 @@ import (
 	"testing"
 	"time"
 
+	"drain/trial/check"
 	"drain/trial/journal"
 )
+
+var must, eventually, freePort = check.Must, check.Eventually, check.FreePort
 
 // slug is the build of the repository, made once for all tests.
 var slug struct {
@@ -177,32 +179,6 @@ func send(method, url, body string, headers ...string) (status int, text string)
 		return 0, err.Error()
 	}
 	return res.StatusCode, string(all)
-}
-
-// freePort is one that nobody listens on now.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("did not happen: %s", what)
-		}
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // tools are the programs that attach and check may start. They find no others.

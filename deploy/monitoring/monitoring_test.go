@@ -23,15 +23,11 @@ import (
 	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 
+	"drain/trial/check"
 	"drain/trial/journal"
 )
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var must = check.Must
 
 // expression is one of PromQL, with the texts that are filled with its result.
 type expression struct {

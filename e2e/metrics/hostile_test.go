@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"drain/trial/check"
 	"drain/trial/redisserver"
 )
 
@@ -63,7 +64,7 @@ func TestHostilePaths_takeNoRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []*process{metrics, control} {
-		within(t, 3*time.Minute, "all to be counted", func() (int, error) {
+		check.Within(t, 3*time.Minute, "all to be counted", func() (int, error) {
 			l, err := ask[lag](p.page() + "/api/v1/lag")
 			if err == nil && l.Records != int64(n) {
 				err = fmt.Errorf("%d of %d", l.Records, n)

@@ -27,6 +27,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"drain/trial/check"
 	"drain/trial/journal"
 	"drain/trial/redisserver"
 )
@@ -128,20 +129,7 @@ func (p *process) term() int {
 
 func eventually[T any](t *testing.T, what string, get func() (T, error)) T {
 	t.Helper()
-	return within(t, 30*time.Second, what, get)
-}
-
-func within[T any](t *testing.T, d time.Duration, what string, get func() (T, error)) T {
-	t.Helper()
-	for until := time.Now().Add(d); ; time.Sleep(20 * time.Millisecond) {
-		v, err := get()
-		if err == nil {
-			return v
-		}
-		if time.Now().After(until) {
-			t.Fatalf("waited in vain for %s: %v", what, err)
-		}
-	}
+	return check.Within(t, 30*time.Second, what, get)
 }
 
 // ask gets JSON from the API.
@@ -368,7 +356,7 @@ func (f *traffic) paced(i, n int, d time.Duration) time.Time {
 // caughtUp waits until all that was produced is counted.
 func (f *traffic) caughtUp(t *testing.T, page string) {
 	t.Helper()
-	within(t, 2*time.Minute, "all records to be counted", func() (int, error) {
+	check.Within(t, 2*time.Minute, "all records to be counted", func() (int, error) {
 		l, err := ask[lag](page + "/api/v1/lag")
 		var done int64
 		for _, p := range l.Partitions {

@@ -17,6 +17,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"drain/trial/browser"
+	"drain/trial/check"
 	"drain/trial/redisserver"
 )
 
@@ -198,7 +199,7 @@ func TestPage_goesOnAfterACrash(t *testing.T) {
 	again.page()
 	say(20)
 	p.until(`document.querySelector('#state').dataset.state === 'live'`)
-	within(t, time.Minute, "the page to show all", func() (int, error) {
+	check.Within(t, time.Minute, "the page to show all", func() (int, error) {
 		if got := js[int](p, total); got != n {
 			return 0, fmt.Errorf("%d of %d", got, n)
 		}

@@ -14,7 +14,9 @@ func (v Vars) Lookup(name string) (string, bool) { value, ok := v[name]; return 
 
 // With is v with further ones: name, value, name, value …
 func (v Vars) With(more ...string) Vars {
-	v = maps.Clone(v)
+	if v = maps.Clone(v); v == nil {
+		v = make(Vars)
+	}
 	for i := 0; i < len(more); i += 2 {
 		v[more[i]] = more[i+1]
 	}
