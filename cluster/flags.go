@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"drain/settings"
 )
 
 // Flags are the settings by which every command reaches Kafka; a command embeds them
@@ -81,4 +83,31 @@ func (f *Flags) Config(getenv func(string) (string, bool)) (*Config, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// ownBroker is where drain's embedded broker listens, unless BROKER_LISTEN says otherwise.
+const ownBroker = "127.0.0.1:9092"
+
+// OrOwnBroker has a Config without Addresses lead to drain's embedded broker, at BROKER_LISTEN or where that
+// listens by itself, and tells whether it does. On Heroku, and with credentials, it is an error instead.
+func (c *Config) OrOwnBroker(getenv func(string) (string, bool)) (own bool, err error) {
+	env := func(name string) string { value, _ := getenv(name); return value }
+	switch {
+	case c.Addresses != nil:
+		return false, nil
+	case env("DYNO") != "":
+		return false, errors.New("KAFKA_URL: not set: attach Kafka to the app (heroku addons:attach)")
+	case c.SASL != nil:
+		return false, errors.New("KAFKA_URL: not set, while KAFKA_SASL_MECHANISM is: set it to kafka+ssl://host:port,…, or unset that")
+	}
+	at := ownBroker
+	if moved := env("BROKER_LISTEN"); moved != "" {
+		r := settings.Reader{}
+		if r.Address("BROKER_LISTEN", moved); r.Err != nil {
+			return false, r.Err
+		}
+		at = moved
+	}
+	c.Addresses = []string{at}
+	return true, nil
 }

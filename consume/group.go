@@ -14,12 +14,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/segmentio/kafka-go"
 
 	"drain/cluster"
 	"drain/grumble"
@@ -102,6 +104,8 @@ type Config struct {
 	MaxBytes int
 	// Memory bounds in bytes what is held of all partitions: 64 MiB unless set. See Group.
 	Memory int64
+	// CommitNothing leaves the group's offsets in Kafka as they are.
+	CommitNothing bool
 }
 
 const (
@@ -225,6 +229,80 @@ func (g *Group) Reassign() {
 	select {
 	case g.again <- struct{}{}:
 	default: // it is to be already
+	}
+}
+
+// Partitions is how many the topic has, as far as this member knows; it is for the Handler's Assigned.
+func (g *Group) Partitions(ctx context.Context) (int, error) {
+	found, err := g.look(ctx, time.Now().Add(-time.Minute))
+	if err != nil {
+		return 0, err
+	}
+	return len(found.leaders), nil
+}
+
+// Find gives, for partitions, the offset of the first record that Kafka has of a time or later, or else
+// the one behind the last; it is for the Handler's Assigned.
+func (g *Group) Find(ctx context.Context, partitions []int, at time.Time) (map[int]int64, error) {
+	found, err := g.look(ctx, time.Now().Add(-time.Minute))
+	if err != nil {
+		return nil, err
+	}
+	offsets, err := g.offsets(ctx, found, partitions, max(at.UnixMilli(), 0)) // negative times mean others
+	if err != nil {
+		return nil, err
+	}
+	var none []int
+	for id, offset := range offsets {
+		if offset < 0 {
+			none = append(none, id)
+		}
+	}
+	if len(none) == 0 {
+		return offsets, nil
+	}
+	ends, err := g.offsets(ctx, found, none, kafka.LastOffset)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(offsets, ends)
+	return offsets, nil
+}
+
+// Peek lets see have some records of a partition from an offset on, as many as one fetch finds; they are lent. It is
+// for the Handler's Assigned. Where there are none yet it waits for half a second.
+func (g *Group) Peek(ctx context.Context, partition int, offset int64, see func([]Record)) error {
+	found, err := g.look(ctx, time.Now().Add(-time.Minute))
+	if err != nil {
+		return err
+	}
+	address := found.leaders[partition]
+	if address == "" {
+		return fmt.Errorf("partition %d: %w", partition, kafka.LeaderNotAvailable)
+	}
+	l, err := connect(ctx, g.cfg.Cluster, address)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	w := want{g.cfg.Topic, found.id, partition, offset, g.cfg.MaxBytes}
+	version, size, err := w.ask(l)
+	if err != nil {
+		return err
+	}
+	var a answer
+	if a.buf, err = l.receive(nil, size, g.cfg.MaxBytes); err == nil {
+		err = a.read(version)
+	}
+	if err != nil {
+		return fmt.Errorf("fetch from the broker %s: %w", address, err)
+	}
+	good, _, _ := scan(a.batches, offset) // what is broken is found again by who reads it
+	d := new(decoder)
+	for d.start(good, offset, a.aborted); ; see(d.records) {
+		if more, _ := d.more(); !more {
+			return nil
+		}
 	}
 }
 

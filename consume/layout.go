@@ -152,7 +152,7 @@ func (g *Group) groupError(err error) error {
 }
 
 // offsets gives the first or the last offset of partitions, as kafka.FirstOffset or
-// kafka.LastOffset says.
+// kafka.LastOffset says, or that of the first record of a time in milliseconds or later, -1 for none.
 func (g *Group) offsets(ctx context.Context, found *layout, partitions []int, which int64) (map[int]int64, error) {
 	of := make(map[string][]int)
 	for _, id := range partitions {

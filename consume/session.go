@@ -232,6 +232,9 @@ func (s *session) letGo(ended time.Time) {
 // commit commits what is done and not committed.
 func (s *session) commit() {
 	g := s.g
+	if g.cfg.CommitNothing {
+		return
+	}
 	offsets := make(map[int]int64)
 	for id, p := range *g.current.Load() {
 		if done := p.done.Load(); done != s.committed[id] {

@@ -13,6 +13,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"drain/uplot"
 )
 
 //go:embed static
@@ -116,6 +118,9 @@ func Static() http.Handler {
 	})
 	if err != nil {
 		panic("dash: " + err.Error()) // the files are in the program
+	}
+	for name, content := range map[string]string{"uPlot.iife.min.js": uplot.Script, "uPlot.min.css": uplot.Style, "uPlot.LICENSE": uplot.License} {
+		assets["/vendor/"+name] = newAsset(name, []byte(content))
 	}
 	assets["/"] = assets["/index.html"]
 	delete(assets, "/index.html")

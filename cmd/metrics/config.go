@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -104,10 +102,7 @@ func usable(address string) bool {
 	return err == nil && number == nil && n > 0
 }
 
-const (
-	listenDefault = "127.0.0.1:8090"
-	ownBroker     = "127.0.0.1:9092"
-)
+const listenDefault = "127.0.0.1:8090"
 
 func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	env := func(name string) string { value, _ := getenv(name); return value }
@@ -138,55 +133,18 @@ func (f *flags) config(getenv func(string) (string, bool)) (*config, error) {
 	if c.redis, err = f.redis(c.onHeroku); err != nil {
 		return nil, err
 	}
-	if c.kafka.Addresses == nil {
-		if c.onHeroku {
-			return nil, errors.New("KAFKA_URL: not set: attach Kafka to the app (heroku addons:attach)")
-		}
-		if c.kafka.SASL != nil {
-			return nil, errors.New("KAFKA_URL: not set, while KAFKA_SASL_MECHANISM is: set it to kafka+ssl://host:port,…, or unset that")
-		}
-		c.ownBroker = true
-		c.kafka.Addresses = []string{ownBroker}
-		if at := env("BROKER_LISTEN"); at != "" {
-			if r.Address("BROKER_LISTEN", at); r.Err != nil {
-				return nil, r.Err
-			}
-			c.kafka.Addresses[0] = at
-		}
+	if c.ownBroker, err = c.kafka.OrOwnBroker(getenv); err != nil {
+		return nil, err
 	}
 	if f.RoutesFile != "" {
-		text, err := readRoutes(f.RoutesFile)
-		if err != nil {
-			return nil, fmt.Errorf("ROUTES_FILE: cannot read %q: %w: set it to a file that can be read", f.RoutesFile, reason(err))
-		}
-		if c.rules, err = routes.ParseRules(text); err != nil {
-			return nil, fmt.Errorf("ROUTES_FILE: %q: %w", f.RoutesFile, err)
+		if c.rules, err = routes.ReadRules(f.RoutesFile); err != nil {
+			return nil, fmt.Errorf("ROUTES_FILE: %w", err)
 		}
 	}
 	if c.password == "" && !c.anonymous && !settings.Loopback(c.listen) {
 		return nil, fmt.Errorf("DASH_PASSWORD: not set, while LISTEN (%s) can be reached from outside: set a password, or ALLOW_ANONYMOUS=true", c.listen)
 	}
 	return c, nil
-}
-
-// readRoutes reads a file up to where ParseRules refuses it.
-func readRoutes(name string) (string, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, routes.MaxRulesText+1))
-	return string(text), err
-}
-
-// reason is why a file cannot be read, without its name.
-func reason(err error) error {
-	var at *fs.PathError
-	if errors.As(err, &at) {
-		return at.Err
-	}
-	return err
 }
 
 // redis reads how Redis is reached, nil for the embedded one. Errors do not show the

@@ -80,17 +80,15 @@ KAFKA_SASL_PASSWORD come from the environment only. Records and tables go to sta
 	Variable: cluster.Variable,
 }
 
-// withoutURL is where Kafka is looked for then: where drain's embedded broker listens.
-const withoutURL = "127.0.0.1:9092"
-
 // task is what is to be done with a topic.
 type task func(context.Context, *topic) error
 
 // plan is what the flags ask for.
 type plan struct {
-	at   *cluster.Config
-	name string // of the topic, with the prefix
-	do   task
+	at        *cluster.Config
+	ownBroker bool   // drain's embedded one
+	name      string // of the topic, with the prefix
+	do        task
 }
 
 func readPlan(args []string, env environ) (*plan, error) {
@@ -116,7 +114,7 @@ func readPlan(args []string, env environ) (*plan, error) {
 		p.do = func(ctx context.Context, t *topic) error { return t.info(ctx, f.Info.JSON) }
 	case "tail":
 		named(f.Tail.Topic)
-		order := tailOrder{from: readFrom(&r, f.Tail.From, time.Now()), show: plainly}
+		order := tailOrder{from: r.Position("FROM", f.Tail.From, time.Now(), mostNewest), show: plainly}
 		if f.Tail.Count != "" {
 			order.count = r.Number("COUNT (-n)", f.Tail.Count, 1, 1<<40)
 		}
@@ -138,6 +136,9 @@ func readPlan(args []string, env environ) (*plan, error) {
 	}
 	p.name = r.Topic("KAFKA_TOPIC", prefix, name)
 	if err := r.Err; err != nil {
+		return nil, settings.UsageError{Err: err}
+	}
+	if p.ownBroker, err = p.at.OrOwnBroker(env.getenv); err != nil {
 		return nil, settings.UsageError{Err: err}
 	}
 	return p, nil
@@ -166,13 +167,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	if err != nil {
 		return err
 	}
-	t := &topic{name: p.name, bare: strings.TrimPrefix(p.name, p.at.Prefix), out: env.stdout, notes: env.stderr}
-	if p.at.Addresses == nil {
-		t.unset, p.at.Addresses = true, []string{withoutURL}
-		if broker, _ := env.getenv("BROKER_LISTEN"); broker != "" {
-			p.at.Addresses[0] = broker
-		}
-	}
+	t := &topic{name: p.name, bare: strings.TrimPrefix(p.name, p.at.Prefix), unset: p.ownBroker, out: env.stdout, notes: env.stderr}
 	t.kafka, err = kgo.NewClient(append(franz.Options(p.at), kgo.ClientID("topic"), kgo.Dialer(t.dialer(p.at)),
 		kgo.WithContext(ctx),                       // else a first answer is waited for when it is to end
 		kgo.RequestTimeoutOverhead(answerWithin/2), // so that a silent broker is asked twice

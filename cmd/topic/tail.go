@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -21,59 +19,12 @@ import (
 	"drain/settings"
 )
 
-// from is where to begin: at the beginning, at the end, with the newest records, or at
-// a time. The zero from is the end.
-type from struct {
-	beginning bool
-	newest    int       // of all partitions together, 0 for none
-	at        time.Time // zero for none
-}
-
 // mostNewest bounds the records that are held to find the newest.
 const mostNewest = 1_000_000
 
-// readFrom reads FROM.
-func readFrom(r *settings.Reader, s string, now time.Time) from {
-	switch s {
-	case "beginning":
-		return from{beginning: true}
-	case "end":
-		return from{}
-	}
-	if ago, ok := strings.CutPrefix(s, "-"); ok {
-		if n, err := strconv.Atoi(ago); err == nil && n > 0 && n <= mostNewest {
-			return from{newest: n}
-		}
-		if d, err := time.ParseDuration(ago); err == nil && d > 0 {
-			return from{at: now.Add(-d)}
-		}
-		if days, ok := strings.CutSuffix(ago, "d"); ok {
-			if n, err := strconv.Atoi(days); err == nil && n > 0 && n <= 36_500 {
-				return from{at: now.AddDate(0, 0, -n)}
-			}
-		}
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02"} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return from{at: t}
-		}
-	}
-	// Seconds since 1970 have ten digits from 2001 to 2286, and milliseconds thirteen.
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n > 0 {
-		switch len(s) {
-		case 10:
-			return from{at: time.Unix(n, 0)}
-		case 13:
-			return from{at: time.UnixMilli(n)}
-		}
-	}
-	r.Fail("FROM", s, fmt.Sprintf("beginning, end, -100 (the newest 100; at most %d), -15m, -1h, -7d, or a time such as 2026-01-02T15:04:05Z", mostNewest))
-	return from{}
-}
-
 // tailOrder is how to follow a topic.
 type tailOrder struct {
-	from  from
+	from  settings.Position
 	count int // records until the end, 0 for no end
 	show  func(*bufio.Writer, *kgo.Record)
 }
@@ -155,8 +106,8 @@ func (t *topic) follow(ctx context.Context, s *shower) error {
 // are wanted. A partition without a leader is left to the client, which asks again.
 func (t *topic) begin(ctx context.Context, detail kadm.TopicDetail, s *shower) (map[int32]kgo.Offset, error) {
 	offset, list := kgo.NewOffset().AtEnd(), lister(t.admin.ListEndOffsets)
-	switch at := s.from.at; {
-	case s.from.beginning:
+	switch at := s.from.At; {
+	case s.from.Beginning:
 		offset, list = kgo.NewOffset().AtStart(), t.admin.ListStartOffsets
 	case !at.IsZero():
 		// Kafka has negative times for other purposes.
@@ -180,7 +131,7 @@ func (t *topic) begin(ctx context.Context, detail kadm.TopicDetail, s *shower) (
 	if none := leaderless(detail); none != nil {
 		t.say("partitions %v of %s have no leader: their records come when they have one", none, t.name)
 	}
-	if s.from.newest == 0 {
+	if s.from.Newest == 0 {
 		return starts, nil
 	}
 	firsts, err := t.offsets(ctx, t.admin.ListStartOffsets)
@@ -195,11 +146,11 @@ func (t *topic) begin(ctx context.Context, detail kadm.TopicDetail, s *shower) (
 		if !begun || !ended {
 			continue // it has no leader
 		}
-		last, err := reader.last(ctx, s.from.newest, first, end)
+		last, err := reader.last(ctx, s.from.Newest, first, end)
 		if err != nil {
 			return nil, err
 		}
-		newest = latest(s.from.newest, newest, last)
+		newest = latest(s.from.Newest, newest, last)
 	}
 	return starts, s.all(newest)
 }

@@ -18,46 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"drain/settings"
 )
-
-func TestWhereToBegin(t *testing.T) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	day := func(hour, minute, second int) from {
-		return from{at: time.Date(2026, 1, 2, hour, minute, second, 0, time.UTC)}
-	}
-	for s, want := range map[string]from{
-		"end":                       {},
-		"beginning":                 {beginning: true},
-		"-1":                        {newest: 1},
-		"-1000000":                  {newest: 1_000_000},
-		"-1h":                       {at: now.Add(-time.Hour)},
-		"-90s":                      {at: now.Add(-90 * time.Second)},
-		"-1h30m":                    {at: now.Add(-90 * time.Minute)},
-		"-1d":                       {at: now.AddDate(0, 0, -1)},
-		"2026-01-02T15:04:05Z":      day(15, 4, 5),
-		"2026-01-02T15:04:05+02:00": day(13, 4, 5),
-		"2026-01-02T15:04:05":       day(15, 4, 5),
-		"2026-01-02 15:04:05":       day(15, 4, 5),
-		"2026-01-02T15:04":          day(15, 4, 0),
-		"2026-01-02":                day(0, 0, 0),
-		"1767366245":                day(15, 4, 5),
-		"1767366245000":             day(15, 4, 5),
-	} {
-		var r settings.Reader
-		got := readFrom(&r, s, now)
-		if r.Err != nil || got.beginning != want.beginning || got.newest != want.newest || !got.at.Equal(want.at) {
-			t.Errorf("%s: %+v, %v", s, got, r.Err)
-		}
-	}
-	for _, s := range []string{"", "-", "--1", "-0", "-1x", "-1.5", "-0d", "-99999d", "-1000001", "-99999999999999999999", "1", "10", "17673662450", "-0s", "2026-13-01", "End", "now"} {
-		var r settings.Reader
-		if got := readFrom(&r, s, now); r.Err == nil {
-			t.Errorf("%q: %+v", s, got)
-		}
-	}
-}
 
 // Nine records over three partitions, one a second in turn.
 func nine(t *testing.T, cl *kgo.Client) {

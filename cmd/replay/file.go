@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"drain/replay"
+	"drain/router"
+	"drain/settings"
+)
+
+// file reads a recording: JSON lines, the records as they were in the topic, in gzip, zstd or as they are. It is one
+// partition.
+type file struct {
+	cfg   *config
+	merge *replay.Merge
+	watch *watch
+
+	size    int64
+	at      atomic.Int64 // bytes of the file that were read
+	restart chan struct{}
+	damage  error // run's
+}
+
+const (
+	// maxLine is the longest record that is read from a file.
+	maxLine = 1 << 20
+	// together is how many records are given on at once.
+	together = 256
+)
+
+func newFile(cfg *config, merge *replay.Merge, watch *watch) (*file, error) {
+	info, err := os.Stat(cfg.file)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no file", cfg.file)
+	}
+	if err != nil {
+		return nil, settings.UsageError{Err: fmt.Errorf("FILE: %w: use one that --record wrote", err)}
+	}
+	return &file{cfg: cfg, merge: merge, watch: watch, size: info.Size(), restart: make(chan struct{}, 1)}, nil
+}
+
+func (f *file) run(ctx context.Context) error {
+	err := f.glance(ctx)
+	for round := 1; err == nil; round++ {
+		f.merge.Begin([]replay.Lane{{}})
+		if err = f.read(ctx, round); err != nil {
+			break
+		}
+		select {
+		case <-f.restart:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	if ctx.Err() != nil || errors.Is(err, errStopped) {
+		err = f.damage
+	}
+	if err != nil {
+		err = fmt.Errorf("read %s: %w", f.cfg.file, err)
+	}
+	return err
+}
+
+// glance looks for the target's host in the whole file before anything is sent.
+func (f *file) glance(ctx context.Context) error {
+	if f.watch.host == "" {
+		return nil
+	}
+	reader := replay.NewReader(&replay.Choice{})
+	return f.lines(func(line []byte) error {
+		r, seen := reader.Read(line, router.NoTime)
+		if r != nil {
+			r.Release()
+		}
+		if !f.watch.allows(seen.Host) {
+			return errStopped
+		}
+		return ctx.Err()
+	})
+}
+
+// read reads the file once, for the merge.
+func (f *file) read(ctx context.Context, round int) error {
+	reader := replay.NewReader(&f.cfg.choice)
+	var counts replay.Counts
+	number, read := int64(0), replay.Read{Newest: router.NoTime}
+	add := func() error {
+		err := f.merge.Add(ctx, 0, read)
+		f.watch.saw(&counts)
+		counts, read = replay.Counts{}, replay.Read{Newest: read.Newest}
+		return err
+	}
+	err := f.lines(func(line []byte) error {
+		r, seen := reader.Read(line, router.NoTime)
+		if seen.Time == router.NoTime {
+			seen.Time = read.Newest // that of the one before
+		}
+		if !f.watch.allows(seen.Host) {
+			return errStopped // it is another file by now
+		}
+		counts.Add(seen)
+		read.Newest = max(read.Newest, seen.Time)
+		if r != nil {
+			r.Time, r.Offset, r.Epoch = seen.Time, number, round
+			read.Requests = append(read.Requests, r)
+		}
+		if number++; number%together != 0 {
+			return nil
+		}
+		return add()
+	})
+	if errors.Is(err, errStopped) || ctx.Err() != nil {
+		return err
+	}
+	f.damage = err // what was read before is good
+	read.Finished = true
+	return add()
+}
+
+// lines gives each line of the file that is not empty; one that is too long is nil. The line is lent.
+func (f *file) lines(each func(line []byte) error) error {
+	raw, err := os.Open(f.cfg.file)
+	if err != nil {
+		return err
+	}
+	defer raw.Close()
+	f.at.Store(0)
+	plain, err := decompressed(&counter{raw, &f.at})
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	lines := bufio.NewReaderSize(plain, maxLine)
+	for {
+		line, err := lines.ReadSlice('\n')
+		tooLong := errors.Is(err, bufio.ErrBufferFull)
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = lines.ReadSlice('\n')
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if line = bytes.TrimSpace(line); tooLong {
+			line = nil
+		}
+		if tooLong || len(line) > 0 {
+			if err := each(line); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+	}
+}
+
+// counter counts what is read.
+type counter struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// decompressed reads gzip, zstd or neither, by its first bytes.
+func decompressed(r io.Reader) (io.ReadCloser, error) {
+	b := bufio.NewReaderSize(r, 64<<10)
+	switch magic, _ := b.Peek(4); {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		return gzip.NewReader(b)
+	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		d, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
+	}
+	return io.NopCloser(b), nil
+}
+
+func (f *file) take(*replay.Request) bool { return true }
+func (f *file) sent(*replay.Request)      {}
+func (f *file) ready() error              { return nil }
+
+func (f *file) again() {
+	select {
+	case f.restart <- struct{}{}:
+	default:
+	}
+}
+
+func (f *file) progress() (all, read int64) { return f.size, f.at.Load() }
+
+// recording is a file that is written. It has its name when it is complete: what was there before is there until then.
+type recording struct {
+	path    string
+	file    *os.File
+	packed  io.WriteCloser
+	lines   *bufio.Writer
+	records int64
+}
+
+func newRecording(path string) (r *recording, err error) {
+	r = &recording{path: path}
+	if info, found := os.Stat(path); found == nil && !info.Mode().IsRegular() {
+		r.file, err = os.OpenFile(path, os.O_WRONLY, 0)
+	} else {
+		r.file, err = os.OpenFile(path+partly, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // there may be addresses of users in it
+	}
+	if err != nil {
+		return nil, settings.UsageError{Err: fmt.Errorf("RECORD: %w", err)}
+	}
+	if strings.HasSuffix(path, ".zst") {
+		if r.packed, err = zstd.NewWriter(r.file, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20)); err != nil {
+			return nil, err
+		}
+	} else {
+		r.packed = gzip.NewWriter(r.file)
+	}
+	r.lines = bufio.NewWriterSize(r.packed, 64<<10)
+	return r, nil
+}
+
+// partly is the end of the name of a recording that is being written.
+const partly = ".part"
+
+// add writes a request's record.
+func (r *recording) add(request *replay.Request) error {
+	r.lines.Write(request.Record)
+	if err := r.lines.WriteByte('\n'); err != nil {
+		return fmt.Errorf("write %s: %w", r.path, err)
+	}
+	r.records++
+	return nil
+}
+
+// close completes the file. One without records is none, if it was not to be: then it is not kept.
+func (r *recording) close(keep bool) error {
+	err := errors.Join(r.lines.Flush(), r.packed.Close(), r.file.Close())
+	switch written := r.file.Name(); {
+	case err != nil || written == r.path:
+	case keep || r.records > 0:
+		err = os.Rename(written, r.path)
+	default:
+		err = os.Remove(written)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", r.path, err)
+	}
+	return nil
+}

@@ -1,0 +1,298 @@
+// Command replay sends recorded requests to another host, and tells how its answers compare.
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"drain/consume"
+	"drain/replay"
+	"drain/settings"
+)
+
+func main() {
+	err := run(settings.UntilStopped(), os.Args[1:], environ{os.LookupEnv, os.Stdout, os.Stderr, isatty.IsTerminal(os.Stderr.Fd())})
+	os.Exit(settings.ExitStatus("replay", err, os.Stderr))
+}
+
+// environ is what run sees of the world.
+type environ struct {
+	getenv         func(string) (string, bool)
+	stdout, stderr io.Writer
+	terminal       bool // stderr is one
+}
+
+const (
+	// mergeMemory bounds what is held of requests that are not yet due, see replay.NewMerge.
+	mergeMemory = 12 << 20
+	// fetch is what is fetched at once of a partition, and fetchMemory bounds the partitions that are held up
+	// at a time, not what is used: their handlers wait for each other, so none may be without a place.
+	fetch       = 64 << 10
+	fetchMemory = 1 << 30
+	// memoryLimit is what the garbage collector keeps this process under, if it can.
+	memoryLimit = 56 << 20
+	// patience is for how long Kafka is waited for at the start.
+	patience = 30 * time.Second
+)
+
+// run is the program. It ends with the recording, or with ctx, and then reports.
+//
+//	topic or file ─▶ Merge ─▶ Player ─▶ target
+//	 Choice │                   │ Sent
+//	        └─────▶ report ◀────┘
+func run(ctx context.Context, args []string, env environ) error {
+	cfg, err := readConfig(args, env.getenv, env.stdout)
+	if err != nil {
+		return err
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	r := &replaying{cfg: cfg, env: env, report: &report{Report: replay.NewReport(cfg.rules)}, merge: replay.NewMerge(cfg.window, mergeMemory)}
+	r.screen = newScreen(env.stderr, env.terminal)
+	r.log = cfg.log.Logger(r.screen)
+	r.screen.log = r.log
+	ctx, r.stop = context.WithCancelCause(ctx)
+	defer r.stop(nil)
+	if err := r.open(); err != nil {
+		return err
+	}
+	r.greet()
+
+	reading, end := context.WithCancel(context.Background())
+	var readers sync.WaitGroup
+	var unread error
+	readers.Go(func() {
+		if unread = r.source.run(reading); unread != nil {
+			r.stop(unread)
+		}
+	})
+	readers.Go(func() { r.waitForSource(ctx) })
+	switch {
+	case cfg.dryRun:
+		err = r.plan(ctx)
+	case cfg.target == nil:
+		err = r.onlyRecord(ctx)
+	default:
+		err = r.play(ctx)
+	}
+	if r.recording != nil {
+		err = errors.Join(err, r.recording.close(err == nil))
+	}
+	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	r.stop(nil)
+	end()
+	readers.Wait()
+	return cmp.Or(err, unread)
+}
+
+// replaying is one run.
+type replaying struct {
+	cfg       *config
+	env       environ
+	log       *slog.Logger
+	screen    *screen
+	report    *report
+	merge     *replay.Merge
+	source    source
+	recording *recording // nil where none is written
+	stop      context.CancelCauseFunc
+	failed    error // of the recording
+}
+
+// open makes what is read and written.
+func (r *replaying) open() (err error) {
+	cfg := r.cfg
+	target := cfg.target
+	if !cfg.sends() && !cfg.dryRun {
+		target = nil
+	}
+	watch := newWatch(target, cfg.force, r.report, r.stop)
+	if cfg.record != "" && !cfg.dryRun {
+		if r.recording, err = newRecording(cfg.record); err != nil {
+			return err
+		}
+	}
+	if cfg.file != "" {
+		r.source, err = newFile(cfg, r.merge, watch)
+		return err
+	}
+	t := newTopic(cfg, r.log, r.merge, watch)
+	t.group = consume.New(consume.Config{
+		Cluster: cfg.kafka, Topic: cfg.topic, Group: cfg.group, Handler: t, Logger: r.log, Registerer: prometheus.NewRegistry(),
+		SessionTimeout: cfg.session, MaxBytes: fetch, Memory: fetchMemory, CommitNothing: !t.commits,
+	})
+	r.source = t
+	return nil
+}
+
+// waitForSource ends the replay if it cannot begin.
+func (r *replaying) waitForSource(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(patience):
+		if err := r.source.ready(); err != nil && !r.merge.Begun() {
+			if r.cfg.ownBroker {
+				err = fmt.Errorf("%w: start drain, or set KAFKA_URL", err)
+			}
+			r.stop(fmt.Errorf("read the topic %s: %w", r.cfg.topic, err))
+		}
+	}
+}
+
+// play sends the requests, and reports.
+func (r *replaying) play(ctx context.Context) error {
+	cfg := r.cfg
+	to := newTarget(cfg.target, cfg.header, cfg.forwardedFor, cfg.play.Concurrency, cfg.timeout)
+	defer to.close()
+	rounds := 1
+	play, pace := cfg.play, cfg.pace
+	play.Pace, play.Send = &pace, to.send
+	play.Next = func(ctx context.Context) (*replay.Request, error) {
+		for {
+			request, err := r.merge.Next(ctx)
+			if err != io.EOF || !cfg.loop || ctx.Err() != nil {
+				return request, err
+			}
+			rounds++
+			r.source.again()
+		}
+	}
+	play.Take = func(request *replay.Request) bool {
+		if !r.source.take(request) {
+			return false
+		}
+		if r.recording != nil {
+			if err := r.recording.add(request); err != nil {
+				r.stop(err)
+			}
+		}
+		return true
+	}
+	play.Done = func(s replay.Sent) {
+		r.report.sent(&s)
+		r.source.sent(s.Request)
+		r.screen.sent(&s)
+		s.Request.Release()
+	}
+	play.Paused = func(paused bool) {
+		if paused {
+			r.log.Warn("the target fails: the replay pauses until it answers again", "target", cfg.target.Redacted())
+		} else {
+			r.log.Info("the replay goes on")
+		}
+	}
+	player := replay.NewPlayer(play)
+	frame := func(ended string) replay.Frame {
+		f := replay.Frame{Target: cfg.target.Redacted(), Source: cfg.source(), Ended: ended, Speed: cfg.pace.Speed, Began: player.Began(), Took: player.Took(),
+			OutOfOrder: r.merge.OutOfOrder(), Rounds: rounds, Pace: &pace, FailOnDiff: cfg.failOnDiff, FailOnSlower: cfg.failOnSlower}
+		f.RoundTrip, f.Connections = to.roundTrip()
+		f.Pauses, f.Paused = player.Pauses()
+		return f
+	}
+	r.screen.show(r.source.progress)
+	err := player.Run(ctx)
+	r.screen.close()
+	ended := "end"
+	if ctx.Err() != nil {
+		ended = "interrupted"
+		if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+			ended, err = "error", cause
+		}
+	}
+	result := r.report.result(frame(ended))
+	if result.Requests.Sent == 0 && err != nil {
+		return err // there is nothing to report
+	}
+	if shown := r.show(result); shown != nil {
+		return errors.Join(err, shown)
+	}
+	if err == nil && result.Verdict.Failed {
+		err = errors.New(strings.Join(result.Verdict.Why, "; "))
+	}
+	return err
+}
+
+// show writes the report.
+func (r *replaying) show(result *replay.Result) error {
+	if r.cfg.html != "" {
+		f, err := os.Create(r.cfg.html)
+		if err != nil {
+			return fmt.Errorf("--html: %w", err)
+		}
+		if err := errors.Join(result.WriteHTML(f), f.Close()); err != nil {
+			return fmt.Errorf("write %s: %w", r.cfg.html, err)
+		}
+	}
+	if r.cfg.json {
+		encoder := json.NewEncoder(r.env.stdout)
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(result)
+	}
+	return result.WriteText(r.env.stdout)
+}
+
+// onlyRecord writes the records of a topic to a file.
+func (r *replaying) onlyRecord(ctx context.Context) error {
+	for {
+		request, err := r.merge.Next(ctx)
+		switch {
+		case errors.Is(err, io.EOF), ctx.Err() != nil:
+			r.log.Info("recorded", "file", r.recording.path, "records", r.recording.records, "out_of_order", r.merge.OutOfOrder())
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := r.recording.add(request); err != nil {
+			return err
+		}
+		request.Release()
+	}
+}
+
+// greet logs what is about to happen.
+func (r *replaying) greet() {
+	cfg := r.cfg
+	args := []any{"from", cfg.source()}
+	switch {
+	case cfg.sends():
+		var names []string
+		for name := range cfg.header {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		args = append(args, "target", cfg.target.Redacted(), "speed", cfg.pace.Speed, "max_rps", cfg.play.MaxRPS, "concurrency", cfg.play.Concurrency)
+		if len(names) > 0 {
+			args = append(args, "headers", strings.Join(names, ","))
+		}
+		r.log.Info("replay", append(args, "deny", strings.Join(cfg.choice.Deny, " "))...)
+	case cfg.dryRun:
+		r.log.Info("replay: nothing is sent", append(args, "deny", strings.Join(cfg.choice.Deny, " "))...)
+	default:
+		r.log.Info("replay: records", append(args, "file", cfg.record)...)
+	}
+}
+
+// source names what is read.
+func (c *config) source() string {
+	if c.file != "" {
+		return c.file
+	}
+	return c.topic
+}
