@@ -17,9 +17,10 @@
   };
 
   const recorded = result.recorded;
+  const moment = (t) => t.slice(0, 19).replace("T", " ");
   document.getElementById("when").textContent =
-    (recorded ? `${recorded.first} to ${recorded.last} (${length(recorded.seconds)}), ` : "") +
-    `${result.speed === 0 ? "as fast as can be" : "at speed " + result.speed}, in ${length(result.seconds)} from ${result.began}` +
+    (recorded ? `Recorded ${moment(recorded.first)} to ${moment(recorded.last)} UTC (${length(recorded.seconds)}); sent ` : "Sent ") +
+    `${result.speed === 0 ? "as fast as can be" : "at speed " + result.speed}, in ${length(result.seconds)} from ${moment(result.began)} UTC` +
     (result.ended === "end" ? "" : `, ended: ${result.ended}`);
   const verdict = document.getElementById("verdict");
   verdict.textContent = result.verdict.failed ? "Failed: " + result.verdict.why.join("; ") : share(result.compared.differ) + " of the answers differ";
@@ -95,7 +96,7 @@
     tr.append(name, make("td", count(route.sent)), make("td", route.differ ? `${count(route.differ)} (${share(route.share)})` : "–", route.differ ? "differs" : ""),
       make("td", differing.map((p) => `${status(p.recorded, "none")}→${status(p.answered, "no answer")} ${count(p.requests)}`).join(", "), "answers"));
     for (const q of ["p50", "p95", "p99"]) {
-      tr.append(make("td", route.times ? ms(route.times.recorded_ms[q]) : "–", "then"), make("td", route.times ? ms(route.times.measured_ms[q]) : "–", "now"));
+      tr.append(make("td", route.times ? ms(route.times.recorded_ms[q]) : "", route.times ? "then" : ""), make("td", route.times ? ms(route.times.measured_ms[q]) : "–", "now"));
     }
     const word = route.times ? route.times.verdict : "";
     tr.append(make("td", word, "verdict " + word));
