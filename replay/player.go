@@ -101,7 +101,6 @@ type Config struct {
 type Player struct {
 	cfg     Config
 	began   time.Time
-	took    time.Duration
 	shift   time.Duration // of all that is due, by pauses
 	epoch   int
 	limit   *rate.Limiter
@@ -173,12 +172,7 @@ func (p *Player) Run(ctx context.Context) error {
 	defer abort()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastAnswers, abort) })()
 	var flying sync.WaitGroup
-	defer func() {
-		flying.Wait()
-		if !p.began.IsZero() {
-			p.took = time.Since(p.began)
-		}
-	}()
+	defer flying.Wait()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -225,10 +219,8 @@ func (p *Player) due(r *Request) time.Duration {
 	return due
 }
 
-// Began is when the first request came, zero if there was none, and Took how long it was to the end of the last answer; they
-// are for after Run.
-func (p *Player) Began() time.Time    { return p.began }
-func (p *Player) Took() time.Duration { return p.took }
+// Began is when the first request came, zero if there was none; it is for after Run.
+func (p *Player) Began() time.Time { return p.began }
 
 // flight is a request that is let go.
 type flight struct {

@@ -22,6 +22,7 @@ type Report struct {
 	series series
 	first  int64 // recorded, microseconds since 1970
 	last   int64
+	took   time.Duration // until the last was sent
 	// stopped counts those whose answers were not waited for.
 	stopped int64
 }
@@ -95,6 +96,7 @@ func (r *Report) Sent(s *Sent) {
 		r.stopped++
 		return
 	}
+	r.took = max(r.took, s.At)
 	r.first, r.last = min(r.first, s.Time), max(r.last, s.Time)
 	name := r.table.Route([]byte(s.Method), s.Path, int(max(s.Request.Status, 0))).Name
 	t := r.routes[name]

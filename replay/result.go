@@ -20,7 +20,7 @@ type Result struct {
 
 	Speed    float64   `json:"speed"` // 0 for max
 	Began    time.Time `json:"began"`
-	Seconds  float64   `json:"seconds"`
+	Seconds  float64   `json:"seconds"` // from the first to the last request that was sent
 	Recorded *Span     `json:"recorded"` // null where nothing was sent
 	Requests Requests  `json:"requests"`
 	Late     Lateness  `json:"late"`
@@ -169,7 +169,6 @@ type Frame struct {
 	Target, Source, Ended string
 	Speed                 float64
 	Began                 time.Time
-	Took                  time.Duration
 	OutOfOrder            int64
 	Rounds                int
 	Pauses                int
@@ -184,7 +183,7 @@ type Frame struct {
 // Result is what was gathered so far.
 func (r *Report) Result(f Frame) *Result {
 	out := &Result{
-		Target: f.Target, Source: f.Source, Ended: f.Ended, Speed: f.Speed, Began: f.Began.UTC(), Seconds: f.Took.Seconds(),
+		Target: f.Target, Source: f.Source, Ended: f.Ended, Speed: f.Speed, Began: f.Began.UTC(), Seconds: r.took.Seconds(),
 		Requests: Requests{Sent: r.all.sent, Escaped: r.counts.Escaped, Stopped: r.stopped, OutOfOrder: f.OutOfOrder, Rounds: f.Rounds},
 		Pauses:   Stretches{int64(f.Pauses), f.Paused.Seconds()},
 		Gaps:     Stretches{f.Pace.Gaps, f.Pace.Cut.Seconds()},

@@ -200,7 +200,7 @@ func (r *replaying) play(ctx context.Context) error {
 	}
 	player := replay.NewPlayer(play)
 	frame := func(ended string) replay.Frame {
-		f := replay.Frame{Target: cfg.target.Redacted(), Source: cfg.source(), Ended: ended, Speed: cfg.pace.Speed, Began: player.Began(), Took: player.Took(),
+		f := replay.Frame{Target: cfg.target.Redacted(), Source: cfg.source(), Ended: ended, Speed: cfg.pace.Speed, Began: player.Began(),
 			OutOfOrder: r.merge.OutOfOrder(), Rounds: rounds, Pace: &pace, FailOnDiff: cfg.failOnDiff, FailOnSlower: cfg.failOnSlower}
 		f.RoundTrip, f.Connections = to.roundTrip()
 		f.Pauses, f.Paused = player.Pauses()
