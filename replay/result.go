@@ -20,7 +20,7 @@ type Result struct {
 
 	Speed    float64   `json:"speed"` // 0 for max
 	Began    time.Time `json:"began"`
-	Seconds  float64   `json:"seconds"` // from the first to the last request that was sent
+	Seconds  float64   `json:"seconds"`  // from the first to the last request that was sent
 	Recorded *Span     `json:"recorded"` // null where nothing was sent
 	Requests Requests  `json:"requests"`
 	Late     Lateness  `json:"late"`
