@@ -164,13 +164,17 @@ func (r *replaying) play(ctx context.Context) error {
 	rounds := 1
 	play, pace := cfg.play, cfg.pace
 	play.Pace, play.Send = &pace, to.send
+	some := false // in this round
 	play.Next = func(ctx context.Context) (*replay.Request, error) {
 		for {
 			request, err := r.merge.Next(ctx)
-			if err != io.EOF || !cfg.loop || ctx.Err() != nil {
+			if err != io.EOF || !cfg.loop || !some {
+				some = some || err == nil
 				return request, err
 			}
 			rounds++
+			some = false
+			r.merge.Begin(nil) // until the source has begun again
 			r.source.again()
 		}
 	}
