@@ -121,7 +121,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type aborted struct{ producer, first int64 }
 
 const (
-	// mostRecords is how many records are delivered at once.
+	// mostRecords is how many records are delivered at once at the most.
 	mostRecords = 4096
 	// enoughInflated is how many bytes are decompressed before what is there is delivered.
 	enoughInflated = 512 << 10
@@ -143,6 +143,7 @@ type decoder struct {
 	time       int64
 	sameTime   bool
 
+	most    int      // records that more finds at once
 	records []Record // what more found
 	next    int64    // the offset behind them
 }
@@ -163,7 +164,7 @@ func (d *decoder) more() (bool, error) {
 		d.inflated = d.inflated[:0]
 	}
 	before := d.next
-	for len(d.records) < mostRecords {
+	for len(d.records) < d.most {
 		if d.left == 0 {
 			if len(d.rest) == 0 || len(d.inflated) >= enoughInflated {
 				break
@@ -244,7 +245,7 @@ func (d *decoder) fail(err error) error {
 //	length attributes  time delta offset delta  key length key  value length value  headers …
 func (d *decoder) read() error {
 	body, at := d.body, 0
-	for d.left > 0 && len(d.records) < mostRecords {
+	for d.left > 0 && len(d.records) < d.most {
 		length, i := varint(body, at)
 		if i < 0 || length <= 0 || length > int64(len(body)-i) {
 			return d.fail(errRecords)

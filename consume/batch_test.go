@@ -124,7 +124,7 @@ func decodeAll(raw []byte, from int64, given ...aborted) (records []Record, next
 	if err != nil {
 		errs = append(errs, err)
 	}
-	var d decoder
+	d := decoder{most: mostRecords}
 	d.start(good, from, given)
 	for {
 		more, err := d.more()
@@ -372,7 +372,7 @@ func TestWhatIsInflatedIsBounded(t *testing.T) {
 		binary.BigEndian.PutUint32(b[atLength:], uint32(len(b)-atLength-4))
 		binary.BigEndian.PutUint32(b[atCount:], 1)
 		sum(b)
-		var d decoder
+		d := decoder{most: mostRecords}
 		good, _, err := scan(b, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -420,7 +420,7 @@ func TestRecordsComeSomeAtATime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var d decoder
+		d := decoder{most: mostRecords}
 		d.start(good, 0, nil)
 		for count := 0; ; {
 			more, err := d.more()
@@ -447,7 +447,7 @@ func TestNothingIsInflatedAhead(t *testing.T) {
 		raw = append(raw, recordBatch{offset: i, attrs: 4, pack: packer(4), records: []Record{{Offset: i, Time: baseTime, Value: make([]byte, each)}}}.bytes()...)
 	}
 	good, _, _ := scan(raw, 0)
-	var d decoder
+	d := decoder{most: mostRecords}
 	d.start(good, 0, nil)
 	for more := true; more; {
 		more, _ = d.more()
@@ -459,7 +459,7 @@ func TestNothingIsInflatedAhead(t *testing.T) {
 
 func TestDecodingAllocatesNothing(t *testing.T) {
 	raw := recordBatch{offset: 0, records: some(0, 1000)}.bytes()
-	var d decoder
+	d := decoder{most: mostRecords}
 	if n := testing.AllocsPerRun(100, func() {
 		good, _, _ := scan(raw, 0)
 		d.start(good, 0, nil)
@@ -498,7 +498,7 @@ func FuzzDecode(f *testing.F) {
 		if next < from || len(good) > len(raw) {
 			t.Fatalf("%d bytes are good of %d, next %d from %d", len(good), len(raw), next, from)
 		}
-		var d decoder
+		d := decoder{most: mostRecords}
 		d.start(good, from, nil)
 		var got []Record
 		fails := false

@@ -168,7 +168,7 @@ func BenchmarkDecode(b *testing.B) {
 		records[i] = Record{Offset: int64(i), Time: baseTime, Value: make([]byte, benchSize)}
 	}
 	raw := recordBatch{records: records}.bytes()
-	var d decoder
+	d := decoder{most: mostRecords}
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()
 	n := 0

@@ -106,6 +106,11 @@ type Config struct {
 	Memory int64
 	// CommitNothing leaves the group's offsets in Kafka as they are.
 	CommitNothing bool
+	// MaxRecords is the most that the Handler is given at once: 4,096 unless set, and no more.
+	MaxRecords int
+	// Alone has this member read all partitions, beside the group: it begins where that is, takes nothing away
+	// from its members, and commits nothing.
+	Alone bool
 }
 
 const (
@@ -170,6 +175,8 @@ func New(cfg Config) *Group {
 	cfg.HeartbeatInterval = cmp.Or(cfg.HeartbeatInterval, defaultHeartbeat)
 	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, defaultMaxBytes)
 	cfg.Memory = cmp.Or(cfg.Memory, defaultMemory)
+	cfg.MaxRecords = min(cmp.Or(cfg.MaxRecords, mostRecords), mostRecords)
+	cfg.CommitNothing = cfg.CommitNothing || cfg.Alone
 	log := cfg.Logger.With("topic", cfg.Topic, "group", cfg.Group)
 	g := &Group{
 		cfg:        cfg,
@@ -180,12 +187,12 @@ func New(cfg Config) *Group {
 		outside:    newGrumble(log, "cannot take part in the group; tried again", "takes part in the group again"),
 		assigning:  newGrumble(log, "reading cannot begin; tried again", "reading begins"),
 		fetching:   newGrumbles(log, "a partition cannot be read; tried again", "all partitions are read again"),
-		committing: newGrumble(log, "offsets cannot be committed to Kafka, where only tools look at them; tried again", "offsets are committed again"),
+		committing: newGrumble(log, "offsets cannot be committed to Kafka; tried again", "offsets are committed again"),
 		handling:   newGrumbles(log, "what was read cannot be handled; tried again", "what is read is handled again"),
 	}
 	g.metrics = newMetrics(cfg.Registerer, g)
 	g.answers.New = func() any { return new(answer) }
-	g.decoders.New = func() any { return new(decoder) }
+	g.decoders.New = func() any { return &decoder{most: cfg.MaxRecords} }
 	g.dealt.Store(-1)
 	g.current.Store(new(map[int]*partition))
 	g.state.Store(&state{errStarting})
@@ -238,7 +245,7 @@ func (g *Group) Partitions(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(found.leaders), nil
+	return found.partitions, nil
 }
 
 // Find gives, for partitions, the offset of the first record that Kafka has of a time or later, or else
@@ -298,7 +305,7 @@ func (g *Group) Peek(ctx context.Context, partition int, offset int64, see func(
 		return fmt.Errorf("fetch from the broker %s: %w", address, err)
 	}
 	good, _, _ := scan(a.batches, offset) // what is broken is found again by who reads it
-	d := new(decoder)
+	d := &decoder{most: g.cfg.MaxRecords}
 	for d.start(good, offset, a.aborted); ; see(d.records) {
 		if more, _ := d.more(); !more {
 			return nil

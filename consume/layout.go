@@ -13,6 +13,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/findcoordinator"
+	"github.com/segmentio/kafka-go/protocol/offsetfetch"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -176,6 +177,44 @@ func (g *Group) offsets(ctx context.Context, found *layout, partitions []int, wh
 		maps.Copy(all, some)
 	}
 	return all, nil
+}
+
+// offsetsOfGroup gives what the group has committed of partitions, -1 for nothing.
+func (g *Group) offsetsOfGroup(ctx context.Context, partitions []int) (map[int]int64, error) {
+	l, err := g.coordinator(ctx)
+	if err != nil {
+		return nil, g.groupError(err)
+	}
+	defer l.close()
+	topic := offsetfetch.RequestTopic{Name: g.cfg.Topic}
+	for _, id := range partitions {
+		topic.PartitionIndexes = append(topic.PartitionIndexes, int32(id))
+	}
+	answer, err := l.roundTrip(&offsetfetch.Request{GroupID: g.cfg.Group, Topics: []offsetfetch.RequestTopic{topic}})
+	if err != nil {
+		return nil, err
+	}
+	found := answer.(*offsetfetch.Response)
+	offsets := make(map[int]int64, len(partitions))
+	for _, id := range partitions {
+		offsets[id] = -1
+	}
+	switch err := kafka.Error(found.ErrorCode); err {
+	case 0:
+	case kafka.GroupIdNotFound: // it has not begun yet
+		return offsets, nil
+	default:
+		return nil, g.groupError(err)
+	}
+	for _, t := range found.Topics {
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 {
+				return nil, fmt.Errorf("the offset of partition %d: %w", p.PartitionIndex, g.groupError(kafka.Error(p.ErrorCode)))
+			}
+			offsets[int(p.PartitionIndex)] = max(p.CommittedOffset, -1)
+		}
+	}
+	return offsets, nil
 }
 
 // coordinator connects to the broker that the group belongs to.

@@ -34,7 +34,7 @@ func (g *Group) Run(ctx context.Context) error {
 	wait := newBackoff(100*time.Millisecond, 2*time.Second)
 	for {
 		began := time.Now()
-		err := g.join(ctx)
+		err := g.take(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -49,6 +49,34 @@ func (g *Group) Run(ctx context.Context) error {
 }
 
 var errStopped = errors.New("stopped")
+
+// take takes partitions until ctx ends or something fails.
+func (g *Group) take(ctx context.Context) error {
+	if g.cfg.Alone {
+		return g.takeAll(ctx)
+	}
+	return g.join(ctx)
+}
+
+// takeAll takes all partitions, and asks nobody.
+func (g *Group) takeAll(ctx context.Context) error {
+	found, err := g.look(ctx, time.Now())
+	if err != nil {
+		return err
+	}
+	s := &session{g: g, generation: new(kafka.Generation)}
+	for id := range found.partitions {
+		s.ids = append(s.ids, id)
+	}
+	if s.committed, err = g.offsetsOfGroup(ctx, s.ids); err != nil {
+		return err
+	}
+	g.outside.Relent(alone)
+	g.log.Info("reads beside the group", "partitions", s.ids)
+	s.goOn(ctx)
+	s.letGo(time.Now())
+	return ctx.Err()
+}
 
 // leaveTimeout bounds what is asked of Kafka at a stop: to commit, and to leave.
 const leaveTimeout = 3 * time.Second

@@ -75,7 +75,7 @@ func (s *session) goOn(ctx context.Context) {
 			g.assigning.Complain(alone, err)
 		}
 		if ctx.Err() == nil {
-			if time.Since(began) > 10*time.Second {
+			if time.Since(began) > 10*time.Second || slices.ContainsFunc(partitions, func(p *partition) bool { return p.next > p.began }) {
 				wait.Reset()
 			}
 			g.become(err)

@@ -39,10 +39,16 @@ func (r *Reader) Log(f *LogFlags) Log {
 // Level is the least that is told.
 func (l Log) Level() slog.Level { return l.level }
 
-// Logger makes the log: one line an event, written to w at once.
+// Logger makes the log: one line an event, written to w at once. A w that is not a file tells by Terminal whether
+// it leads to one.
 func (l Log) Logger(w io.Writer) *slog.Logger {
-	file, isFile := w.(*os.File)
-	terminal := isFile && isatty.IsTerminal(file.Fd())
+	terminal := false
+	switch w := w.(type) {
+	case *os.File:
+		terminal = isatty.IsTerminal(w.Fd())
+	case interface{ Terminal() bool }:
+		terminal = w.Terminal()
+	}
 	options := &slog.HandlerOptions{Level: l.level}
 	switch {
 	case l.format == "text", l.format == "" && terminal:

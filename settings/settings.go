@@ -50,6 +50,8 @@ type Command struct {
 	Secrets []string
 	// Emptied are the settings that an empty variable sets, too.
 	Emptied []string
+	// Dashed are the flags whose values may begin with a dash: `--from -10` would else be taken for two flags.
+	Dashed []string
 	// Variable is the environment variable that a setting is read from, where it is
 	// not always that of the same name; value gives another setting's.
 	Variable func(setting string, value func(setting string) string) string
@@ -82,7 +84,7 @@ func (c *Command) ParseCommand(flags any, args []string, getenv func(string) (st
 	if err != nil {
 		return "", err
 	}
-	found, err := parser.Parse(args)
+	found, err := parser.Parse(c.joined(args))
 	switch {
 	case helped:
 		return "", ErrHelp
@@ -93,6 +95,22 @@ func (c *Command) ParseCommand(flags any, args []string, getenv func(string) (st
 		chosen = selected.Name
 	}
 	return chosen, nil
+}
+
+// joined puts the Dashed flags and their values together.
+func (c *Command) joined(args []string) (out []string) {
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == "--":
+			return append(out, args[i:]...)
+		case slices.Contains(c.Dashed, args[i]) && i+1 < len(args):
+			i++
+			out = append(out, args[i-1]+"="+args[i])
+		default:
+			out = append(out, args[i])
+		}
+	}
+	return out
 }
 
 // explain makes one line of what the flags are refused for. It shows no argument

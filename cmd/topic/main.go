@@ -77,6 +77,7 @@ What each takes, its own --help says. Every setting is a flag and an environment
 own broker is, or 127.0.0.1:9092. KAFKA_CLIENT_CERT_KEY and
 KAFKA_SASL_PASSWORD come from the environment only. Records and tables go to standard output, all else to standard error.`,
 	Secrets:  cluster.Secrets,
+	Dashed:   []string{"--from"},
 	Variable: cluster.Variable,
 }
 
@@ -93,7 +94,7 @@ type plan struct {
 
 func readPlan(args []string, env environ) (*plan, error) {
 	var f flags
-	chosen, err := command.ParseCommand(&f, joined(args), env.getenv, env.stdout)
+	chosen, err := command.ParseCommand(&f, args, env.getenv, env.stdout)
 	if err != nil {
 		return nil, err
 	}
@@ -142,24 +143,6 @@ func readPlan(args []string, env environ) (*plan, error) {
 		return nil, settings.UsageError{Err: err}
 	}
 	return p, nil
-}
-
-// joined puts --from and its value together: `--from -10` would else be taken for two
-// flags.
-func joined(args []string) []string {
-	var out []string
-	for i := 0; i < len(args); i++ {
-		if args[i] == "--" {
-			return append(out, args[i:]...)
-		}
-		if args[i] == "--from" && i+1 < len(args) {
-			i++
-			out = append(out, "--from="+args[i])
-			continue
-		}
-		out = append(out, args[i])
-	}
-	return out
 }
 
 func run(ctx context.Context, args []string, env environ) error {
