@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -28,6 +30,7 @@ const (
 	Incomplete         // without a path or a host, or with a path that is none, such as `*`
 	Cut                // the line was cut, and so may the path be
 	Redacted           // a value was taken out of the path
+	Upgraded           // it became another protocol, such as a WebSocket
 	Denied             // on the deny-list
 	NotSampled         // not in the sample
 	numReasons
@@ -35,7 +38,7 @@ const (
 
 var reasonNames = [numReasons]string{
 	"chosen", "not_json", "other_shape", "other_time", "other_app", "other_status", "other_path", "other_method",
-	"incomplete", "truncated", "redacted", "denied", "not_sampled",
+	"incomplete", "truncated", "redacted", "upgraded", "denied", "not_sampled",
 }
 
 // String is the reason's name in reports.
@@ -87,6 +90,8 @@ type Reader struct {
 	record  router.Request
 	path    []byte // of record, with RedactedValue
 	lower   []byte
+
+	requests sync.Pool
 }
 
 // NewReader makes a Reader.
@@ -95,6 +100,7 @@ func NewReader(c *Choice) *Reader {
 	if len(r.methods) == 0 {
 		r.methods = Safe
 	}
+	r.requests.New = func() any { return &Request{home: &r.requests} }
 	if !c.From.IsZero() {
 		r.from = c.From.UnixMicro()
 	}
@@ -148,7 +154,7 @@ func (r *Reader) Read(record []byte, arrived int64) (*Request, Seen) {
 		seen.Reason = NotSampled
 		return nil, seen
 	}
-	request := requests.Get().(*Request)
+	request := r.requests.Get().(*Request)
 	size := 4*len(q.Path) + len(r.path) + len(id) + len(q.Fwd)
 	if r.choice.KeepRecords {
 		size += len(record)
@@ -206,6 +212,9 @@ func (r *Reader) why(q *router.Request, at int64) Reason {
 			return Redacted
 		}
 		r.path = bytes.ReplaceAll(r.path, redacted, []byte(c.RedactedValue))
+	}
+	if q.Status == http.StatusSwitchingProtocols {
+		return Upgraded
 	}
 	if r.denied() {
 		return Denied

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -133,10 +134,11 @@ func TestReader_timesThatCannotBe(t *testing.T) {
 }
 
 func TestReader_samples(t *testing.T) {
+	before, after, _ := bytes.Cut(record("request_id=NUMBER"), []byte("NUMBER"))
 	chosen := func(share float64) map[int]bool {
 		r, out := NewReader(&Choice{Sample: share}), make(map[int]bool)
 		for i := range 20_000 {
-			if q, _ := r.Read(record(fmt.Sprintf("request_id=r-%d", i)), 0); q != nil {
+			if q, _ := r.Read(fmt.Appendf(nil, "%sr-%d%s", before, i, after), 0); q != nil {
 				out[i] = true
 			}
 		}

@@ -42,6 +42,6 @@ func (r *Result) WriteHTML(w io.Writer) error {
 	}
 	return page.Execute(w, map[string]any{
 		"Result": r, "Text": text.String(), "Data": data, "CSS": pageCSS, "JS": pageJS,
-		"ChartCSS": template.CSS(uplot.Style), "ChartJS": template.JS(uplot.Script), "License": strings.SplitN(uplot.License, "\n\n", 3)[1],
+		"ChartCSS": template.CSS(uplot.Style), "ChartJS": template.JS(uplot.Script), "License": uplot.License,
 	})
 }

@@ -26,7 +26,8 @@ type Merge struct {
 	lanes   []*lane
 	held    byTime
 	bytes   int64
-	waiting int   // Adds
+	waiting int // Adds
+	begun   bool
 	last    int64 // recorded time of what was let out last
 	behind  int64
 	changed chan struct{} // has one element when there may be something for Next
@@ -75,6 +76,7 @@ func (m *Merge) Begin(lanes []Lane) {
 		l.wake()
 	}
 	m.lanes, m.held, m.bytes, m.last = make([]*lane, 0, len(lanes)), nil, 0, minTime
+	m.begun = m.begun || len(lanes) > 0
 	for _, l := range lanes {
 		m.lanes = append(m.lanes, &lane{partition: l.Partition, newest: minTime, atEnd: l.AtEnd, finished: l.Finished, since: time.Now()})
 	}
@@ -87,6 +89,8 @@ type Read struct {
 	Newest   int64      // the latest recorded time in the batch, of what is not sent, too
 	// AtEnd tells that this was all there is for now, Finished that no more is wanted.
 	AtEnd, Finished bool
+	// Taken, if it is not nil, is called when it is certain that this is taken, before Next knows of it.
+	Taken func()
 }
 
 // Add takes what was read. While the memory is full and others are behind this partition, it waits, and ends with ctx,
@@ -115,6 +119,9 @@ func (m *Merge) Add(ctx context.Context, partition int, read Read) error {
 	}
 	if l == nil {
 		return context.Canceled // Begin has begun without this partition
+	}
+	if read.Taken != nil {
+		read.Taken()
 	}
 	for _, r := range read.Requests {
 		heap.Push(&m.held, r)
@@ -258,9 +265,9 @@ func (h *byTime) Pop() any {
 	return r
 }
 
-// Begun tells whether Begin was called with a partition.
+// Begun tells whether Begin was called with a partition, ever.
 func (m *Merge) Begun() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.lanes) > 0
+	return m.begun
 }

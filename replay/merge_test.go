@@ -77,6 +77,41 @@ func TestMerge_countsWhatComesTooLate(t *testing.T) {
 	})
 }
 
+// Whoever counts what was read has done so before the last of it ends the replay, and only once.
+func TestMerge_saysWhatItTookBeforeNextKnows(t *testing.T) {
+	m := NewMerge(time.Second, 1)
+	m.Begin([]Lane{{Partition: 0}, {Partition: 1}})
+	var took []string
+	add := func(ctx context.Context, name string, r Read) {
+		partition := 0
+		r.Taken = func() {
+			if len(m.held) > len(took) || m.lanes[partition].finished {
+				t.Errorf("%s was there before", name)
+			}
+			took = append(took, name)
+		}
+		_ = m.Add(ctx, partition, r) // what fails took nothing
+	}
+	add(t.Context(), "first", read(0, false, 1))
+	ended, end := context.WithCancel(t.Context())
+	end()
+	add(ended, "no room", read(0, false, 9))
+	if !slices.Equal(took, []string{"first"}) {
+		t.Errorf("%q", took)
+	}
+	m.Begin([]Lane{{Partition: 0}})
+	took = nil
+	add(t.Context(), "last", read(0, true, 1))
+	if seconds, err := all(t.Context(), m); len(seconds) != 1 || err != io.EOF || !slices.Equal(took, []string{"last"}) {
+		t.Errorf("%v, %v, %q", seconds, err, took)
+	}
+	m.Begin(nil)
+	add(t.Context(), "nowhere", read(0, true, 1))
+	if len(took) != 1 {
+		t.Errorf("%q", took)
+	}
+}
+
 func TestMerge_waitsForWhoIsBehindAndNotForEver(t *testing.T) {
 	for name, c := range map[string]struct {
 		read Read // of partition 1, at once

@@ -4,7 +4,11 @@
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const count = (n) => n.toLocaleString("en-US");
   const ms = (n) => (n >= 100 ? n.toFixed(0) : n.toFixed(1));
-  const share = (n) => (n === 0 || n === 1 ? n * 100 : n < 0.01 ? (n * 100).toPrecision(2) : (n * 100).toFixed(1)) + " %";
+  // With as many places as a share needs to be told from 0 and 100 %.
+  const share = (n) => {
+    const rest = Math.min(n, 1 - n) * 100;
+    return (rest <= 0 ? n * 100 : (n * 100).toFixed(rest < 1 ? 1 - Math.floor(Math.log10(rest)) : 1)) + " %";
+  };
   const length = (s) => s < 60 ? s.toFixed(1) + " s" : [Math.floor(s / 3600), Math.floor(s / 60) % 60, Math.floor(s) % 60].map((n) => String(n).padStart(2, "0")).join(":");
   const status = (n, none) => (n === 0 ? none : String(n));
 
@@ -122,7 +126,7 @@
     if (route.times) td.append(make("p", `Bytes of an answer, the mean: ${count(Math.round(route.recorded_bytes))} → ${count(Math.round(route.measured_bytes))}`));
     for (const e of route.examples || []) {
       const p = make("p");
-      p.append(make("code", e.path), ` ${status(e.recorded, "none")} → ${e.failure || status(e.answered, "no answer")}, request ${e.request_id}`);
+      p.append(make("code", `${e.method} ${e.path}`), ` ${status(e.recorded, "none")} → ${e.failure || status(e.answered, "no answer")}, request ${e.request_id}`);
       td.append(p);
     }
     if (curves) td.append(make("p", "Service time, ms, that so many percent of the answers did not exceed"), make("div", undefined, "curve"));

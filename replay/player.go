@@ -45,7 +45,7 @@ type Outcome struct {
 
 // bad tells that it is the target that fails, and not a part of what it serves.
 func (o Outcome) bad(r *Request) bool {
-	return o.Failure != Answered && o.Failure != Stopped || (o.Status == 502 || o.Status == 503 || o.Status == 504) && r.Status < 500
+	return o.Failure != Answered || (o.Status == 502 || o.Status == 503 || o.Status == 504) && r.Status < 500
 }
 
 // Sent is a request, when it was sent, and what became of it.
@@ -80,8 +80,11 @@ type Config struct {
 	Pace *Pace
 	// Next is the next request, see Merge.Next; its error ends the replay, io.EOF well.
 	Next func(context.Context) (*Request, error)
-	// Take is asked right before a request is sent, by several goroutines; one that it refuses is dropped.
+	// Take is asked for each request in its turn; one that it refuses is dropped. What was taken is sent, and
+	// then Done is told, or Drop if the replay has ended before.
 	Take func(*Request) bool
+	// Drop is told, by several goroutines, of a request that was taken and not sent, which stays the Player's; nil for none.
+	Drop func(*Request)
 	// Send sends a request, and returns soon after its context ends: that is lastAnswers after Run's.
 	Send func(context.Context, *Request) Outcome
 	// Done is told what was sent, in the order of the answers, one after the other. The request
@@ -101,8 +104,10 @@ type Config struct {
 type Player struct {
 	cfg     Config
 	began   time.Time
-	shift   time.Duration // of all that is due, by pauses
+	shift   time.Duration // of all that is due, by pauses and stalls
 	epoch   int
+	newest  int64     // recorded time
+	held    time.Time // when a request last had to wait to be let go
 	limit   *rate.Limiter
 	breaker *gobreaker.TwoStepCircuitBreaker[Outcome]
 	slots   chan struct{}
@@ -111,8 +116,10 @@ type Player struct {
 
 	mu      sync.Mutex // guards the following
 	clients map[uint64][]*underWay
-	pauses  int
-	paused  time.Duration
+	stalls  Stretch
+	pauses  Stretch
+	broken  time.Time // since when it pauses, zero if it does not
+	trials  int       // that were let through, while the breaker is half open
 }
 
 // underWay is a request that was let go and is not answered.
@@ -128,12 +135,15 @@ const (
 	// grace is for how long a request that is due waits for the one of the same client before it.
 	grace = 2 * time.Millisecond
 
-	// The breaker pauses for breakFor when of breakMin requests or more in breakSpan too many
-	// failed; then breakTrials are sent, and if all of them are well it goes on.
-	breakMin    = 50
+	// stall is from when on it counts that Next had nothing, while something was due.
+	stall = 100 * time.Millisecond
+
+	// The breaker pauses for breakFor when of breakMin answers or more in breakSpan too many
+	// were failures; then breakTrials are sent, and if all of them are well it goes on.
+	breakMin    = 20
 	breakSpan   = 10 * time.Second
 	breakFor    = time.Second
-	breakTrials = 5
+	breakTrials = 3
 
 	// lastAnswers is for how long answers are waited for when the replay is to end.
 	lastAnswers = 5 * time.Second
@@ -155,11 +165,11 @@ func NewPlayer(cfg Config) *Player {
 	if cfg.Break > 0 {
 		p.breaker = gobreaker.NewTwoStepCircuitBreaker[Outcome](gobreaker.Settings{
 			MaxRequests: breakTrials, Interval: breakSpan, BucketPeriod: breakSpan / 10, Timeout: breakFor,
-			IsExcluded: func(err error) bool { return errors.Is(err, errNotSent) },
 			ReadyToTrip: func(c gobreaker.Counts) bool {
 				answered := c.TotalSuccesses + c.TotalFailures
 				return answered >= breakMin && float64(c.TotalFailures) >= cfg.Break*float64(answered)
 			},
+			OnStateChange: func(_ string, _, to gobreaker.State) { p.became(to) },
 		})
 	}
 	return p
@@ -176,47 +186,86 @@ func (p *Player) Run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		asked := time.Now()
 		r, err := p.cfg.Next(ctx)
 		switch {
-		case errors.Is(err, io.EOF), ctx.Err() != nil:
+		case errors.Is(err, io.EOF), err != nil && ctx.Err() != nil:
 			return nil
 		case err != nil:
 			return err
 		}
-		due := p.due(r)
-		if wait := due - time.Since(p.began); wait > 0 {
-			timer.Reset(wait)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				return nil
-			}
-		}
-		f := &flight{due: due}
-		if err := p.admit(ctx, f); err != nil {
+		f, err := p.ready(ctx, timer, r, asked)
+		if err != nil {
+			r.Release()
 			return nil // ctx has ended
 		}
-		p.enter(r, f)
-		flying.Go(func() { p.send(ctx, sending, r, f) })
+		if !p.cfg.Take(r) {
+			p.untry(f)
+			p.leave(r.Client, f.me)
+			<-p.slots
+			r.Release()
+			continue
+		}
+		flying.Go(func() { p.send(sending, r, f) })
 	}
 }
 
-// due is when a request is to be sent, since the beginning.
-func (p *Player) due(r *Request) time.Duration {
+// ready waits until a request is due, and may be sent; it was asked for at that time.
+func (p *Player) ready(ctx context.Context, timer *time.Timer, r *Request, asked time.Time) (*flight, error) {
+	f := &flight{due: p.due(r, asked)}
+	if wait := f.due - time.Since(p.began); wait > 0 {
+		timer.Reset(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	p.enter(r, f)
+	due := time.Now()
+	err := p.admit(ctx, f)
+	if now := time.Now(); now.Sub(due) > time.Millisecond {
+		p.held = now
+	}
+	return f, err
+}
+
+// due is when a request is to be sent, since the beginning. What it was waited for beyond that moves what is due, and does not make it
+// late: else all that was due meanwhile would be sent at once.
+func (p *Player) due(r *Request, asked time.Time) time.Duration {
 	if p.began.IsZero() {
 		p.began = time.Now()
 	}
 	anew := r.Epoch != p.epoch
 	if anew {
-		p.epoch = r.Epoch
-		p.cfg.Pace.Again(r.Time)
+		p.epoch, p.newest = r.Epoch, r.Time
+		p.cfg.Pace.Again()
 	}
-	due := p.cfg.Pace.Due(r.Time) + p.shift
-	if late := time.Since(p.began) - due; (anew || r.Live) && late > 0 {
-		p.shift += late
-		due += late
+	behind := r.Time < p.newest
+	p.newest = max(p.newest, r.Time)
+	due, came := p.cfg.Pace.Due(r.Time)+p.shift, time.Since(p.began)
+	free := asked
+	if r.Live { // and so those before it were waited for, too
+		free = p.held
 	}
-	return due
+	wait := came - max(due, free.Sub(p.began))
+	switch {
+	case wait <= 0 || !p.paced():
+		return due
+	case behind && r.Live:
+		return came
+	case behind || wait < stall && !anew && !r.Live:
+		return due
+	}
+	if !anew && !r.Live {
+		p.mu.Lock()
+		p.stalls.add(wait)
+		p.mu.Unlock()
+	}
+	p.shift += wait
+	return due + wait
 }
 
 // Began is when the first request came, zero if there was none; it is for after Run.
@@ -228,12 +277,12 @@ type flight struct {
 	held   Held // what it waited for last
 	me     *underWay
 	before []*underWay
-	settle func(error) // tells the breaker
+	trial  bool // of the target, while the breaker is half open
 }
 
-// admit waits until a request may be sent, and takes a slot for it.
+// admit waits until a request may be sent, and takes a slot for it. One that is to follow others is allowed by the rate
+// when it has: what is allowed is for the moment.
 func (p *Player) admit(ctx context.Context, f *flight) error {
-	f.settle = func(error) {}
 	if p.breaker != nil {
 		pause, err := p.pass(ctx, f)
 		if err != nil {
@@ -242,80 +291,137 @@ func (p *Player) admit(ctx context.Context, f *flight) error {
 		p.shift += pause
 		f.due += pause
 	}
-	if p.limit != nil {
-		began := time.Now()
-		if err := p.limit.Wait(ctx); err != nil {
-			return err
-		}
-		if time.Since(began) > time.Millisecond {
-			f.held = ByRate
-		}
-	}
 	select {
 	case p.slots <- struct{}{}:
-		return nil
 	default:
 		f.held = ByConcurrency
+		select {
+		case p.slots <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	select {
-	case p.slots <- struct{}{}:
+	if len(f.before) > 0 {
 		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
+	return p.allow(ctx, f)
+}
+
+// allow waits until the rate allows a request, which is to be sent right then.
+func (p *Player) allow(ctx context.Context, f *flight) error {
+	if p.limit == nil {
+		return nil
+	}
+	began := time.Now()
+	err := p.limit.Wait(ctx)
+	if time.Since(began) > time.Millisecond {
+		f.held = ByRate
+	}
+	return err
 }
 
 // pass waits until the breaker lets a request through, and says for how long.
 func (p *Player) pass(ctx context.Context, f *flight) (pause time.Duration, err error) {
-	if f.settle, err = p.breaker.Allow(); err == nil {
-		return 0, nil
-	}
 	began := time.Now()
-	p.pause(true, 0)
-	defer func() { p.pause(false, time.Since(began)) }()
-	for err != nil {
+	for {
+		switch p.breaker.State() {
+		case gobreaker.StateClosed:
+			return pause, nil
+		case gobreaker.StateHalfOpen:
+			p.mu.Lock()
+			f.trial = p.trials < breakTrials
+			if f.trial {
+				p.trials++
+			}
+			p.mu.Unlock()
+			if f.trial {
+				return pause, nil
+			}
+		}
 		select {
 		case <-time.After(breakFor / 50):
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
-		f.settle, err = p.breaker.Allow()
+		pause = time.Since(began)
 	}
-	return time.Since(began), nil
 }
 
-func (p *Player) pause(begins bool, length time.Duration) {
-	p.mu.Lock()
-	if begins {
-		p.pauses++
+// tell tells the breaker of an outcome, when it comes: by then a request that was long under way would
+// not be counted any more.
+func (p *Player) tell(bad bool) {
+	if p.breaker == nil {
+		return
 	}
-	p.paused += length
+	settle, err := p.breaker.Allow()
+	switch {
+	case err != nil: // it is open, and has seen enough
+	case bad:
+		settle(errFailed)
+	default:
+		settle(nil)
+	}
+}
+
+var errFailed = errors.New("failed")
+
+// became is what the breaker calls when it changes; it cannot be asked meanwhile.
+func (p *Player) became(state gobreaker.State) {
+	p.mu.Lock()
+	p.trials = 0
+	begins, ends := state == gobreaker.StateOpen && p.broken.IsZero(), state == gobreaker.StateClosed
+	switch {
+	case begins:
+		p.broken = time.Now()
+	case ends:
+		p.pauses.add(time.Since(p.broken))
+		p.broken = time.Time{}
+	}
 	p.mu.Unlock()
-	if p.cfg.Paused != nil {
+	if (begins || ends) && p.cfg.Paused != nil {
 		p.cfg.Paused(begins)
 	}
 }
 
-// Pauses is how often and for how long the replay paused because the target failed.
-func (p *Player) Pauses() (times int, length time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.pauses, p.paused
+// Stretch is how often something was waited for, and for how long together.
+type Stretch struct {
+	Times int
+	Long  time.Duration
 }
 
-// What the breaker is told.
-var (
-	errFailed  = errors.New("failed")
-	errNotSent = errors.New("not sent")
-)
+func (s *Stretch) add(d time.Duration) {
+	s.Times++
+	s.Long += d
+}
 
-// send sends a request when those before it were answered; if ctx ends before it is sent, it is not. sending ends when no
-// answer is waited for any more.
-func (p *Player) send(ctx, sending context.Context, r *Request, f *flight) {
+// Pauses are those because the target failed.
+func (p *Player) Pauses() Stretch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := p.pauses
+	if !p.broken.IsZero() {
+		all.add(time.Since(p.broken))
+	}
+	return all
+}
+
+// Stalls are those in which there was no next request, while one was due.
+func (p *Player) Stalls() Stretch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stalls
+}
+
+// send sends a request when those before it were answered. ctx ends when no answer is waited for any more: if that is before
+// it is sent, it is not.
+func (p *Player) send(ctx context.Context, r *Request, f *flight) {
 	defer func() { <-p.slots }()
-	if !p.follow(ctx, f) || !p.cfg.Take(r) {
-		f.settle(errNotSent)
+	if !p.follow(ctx, f) || ctx.Err() != nil {
+		p.untry(f)
 		p.leave(r.Client, f.me)
+		if p.cfg.Drop != nil {
+			p.cfg.Drop(r)
+		}
 		r.Release()
 		return
 	}
@@ -323,18 +429,27 @@ func (p *Player) send(ctx, sending context.Context, r *Request, f *flight) {
 	if p.paced() {
 		s.Late = max(s.At-f.due, 0)
 	}
-	if s.Outcome = p.cfg.Send(sending, r); s.Failure != Answered && sending.Err() != nil {
+	if s.Outcome = p.cfg.Send(ctx, r); s.Failure != Answered && ctx.Err() != nil {
 		s.Failure = Stopped
 	}
-	if s.bad(r) {
-		f.settle(errFailed)
+	if s.Failure == Stopped {
+		p.untry(f)
 	} else {
-		f.settle(nil)
+		p.tell(s.bad(r))
 	}
 	p.leave(r.Client, f.me)
 	p.done.Lock()
 	defer p.done.Unlock()
 	p.cfg.Done(s)
+}
+
+// untry has another request be the trial that this one was to be.
+func (p *Player) untry(f *flight) {
+	if f.trial {
+		p.mu.Lock()
+		p.trials = max(p.trials-1, 0)
+		p.mu.Unlock()
+	}
 }
 
 func (p *Player) paced() bool { return p.cfg.Pace.Speed > 0 }
@@ -348,7 +463,6 @@ func (p *Player) follow(ctx context.Context, f *flight) bool {
 	if p.paced() {
 		patience = time.After(max(f.due-time.Since(p.began), 0) + grace)
 	}
-	began := time.Now()
 	for _, b := range f.before {
 		select {
 		case <-b.done:
@@ -365,11 +479,10 @@ func (p *Player) follow(ctx context.Context, f *flight) bool {
 		}
 		break
 	}
-	// What the rate allowed was for then.
-	return p.limit == nil || time.Since(began) <= 2*grace || p.limit.Wait(ctx) == nil
+	return p.allow(ctx, f) == nil
 }
 
-// enter notes that a request is let go, and which were answered before it was made, as recorded, and are not
+// enter notes that a request is to be let go, and which were answered before it was made, as recorded, and are not
 // answered yet.
 func (p *Player) enter(r *Request, f *flight) {
 	if r.Client == 0 {

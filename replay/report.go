@@ -3,8 +3,10 @@ package replay
 import (
 	"cmp"
 	"math"
+	"strings"
 	"time"
 
+	"drain/router"
 	"drain/routes"
 	"drain/window"
 )
@@ -35,14 +37,19 @@ type tally struct {
 	// recorded and measured are in tenths of a millisecond, of the answers that have the status
 	// that was recorded.
 	recorded, measured  window.Times
-	bytesThen, bytesNow int64
+	bytesThen, bytesNow float64
 	examples            []Example
 }
 
 // pair is a status as recorded, 0 for none, and as answered, 0 for no answer.
 type pair struct{ recorded, answered int16 }
 
-// maxPairs bounds the pairs of a route: of more, statuses are their classes' lowest.
+// maxRoutes bounds the routes that are kept, with those that the table has given up: of more, those that would not be
+// shown are put together.
+const maxRoutes = 2 * routes.MaxRoutes
+
+// maxPairs bounds the pairs of a route: of more, statuses are their classes' lowest, and an answer that differs within its
+// class is the highest.
 const maxPairs = 100
 
 // maxExamples is how many requests that differ are kept of a route.
@@ -50,6 +57,9 @@ const maxExamples = 5
 
 // unit is what times are counted in.
 const unit = 100 * time.Microsecond
+
+// units are milliseconds in units. What clients can forge may be any number: beyond some days it does not matter.
+func units(ms int64) int64 { return min(ms, math.MaxInt32) * int64(time.Millisecond/unit) }
 
 // NewReport makes a Report; rules may be nil.
 func NewReport(rules *routes.Rules) *Report {
@@ -97,9 +107,15 @@ func (r *Report) Sent(s *Sent) {
 		return
 	}
 	r.took = max(r.took, s.At)
-	r.first, r.last = min(r.first, s.Time), max(r.last, s.Time)
+	if s.Time != router.NoTime {
+		r.first, r.last = min(r.first, s.Time), max(r.last, s.Time)
+	}
 	name := r.table.Route([]byte(s.Method), s.Path, int(max(s.Request.Status, 0))).Name
 	t := r.routes[name]
+	if t == nil && len(r.routes) >= maxRoutes {
+		r.routes = r.folded()
+		t = r.routes[name]
+	}
 	if t == nil {
 		t = new(tally)
 		r.routes[name] = t
@@ -111,7 +127,7 @@ func (r *Report) Sent(s *Sent) {
 	t.add(s, p)
 	r.all.add(s, p)
 	if differs(p) && len(t.examples) < maxExamples {
-		t.examples = append(t.examples, Example{ID: text(s.ID), Path: text(s.Target), Recorded: int(p.recorded), Answered: int(p.answered), Failure: failure(s.Failure)})
+		t.examples = append(t.examples, Example{ID: text(s.ID), Method: s.Method, Path: text(s.Target), Recorded: int(p.recorded), Answered: int(p.answered), Failure: failure(s.Failure)})
 	}
 	r.late.Add(int64(s.Late / unit))
 	if s.Late > LateAfter {
@@ -121,22 +137,39 @@ func (r *Report) Sent(s *Sent) {
 }
 
 func (t *tally) add(s *Sent, p pair) {
+	t.sent++
+	t.failures[s.Failure]++
+	t.count(p, 1)
+	if !alike(s) {
+		return
+	}
+	t.recorded.Add(units(s.Service))
+	t.measured.Add(int64(s.Took / unit))
+	t.bytesThen += float64(max(s.Request.Bytes, 0))
+	t.bytesNow += float64(s.Outcome.Bytes)
+}
+
+// count counts requests of a pair, or of its classes'.
+func (t *tally) count(p pair, n int64) {
 	if t.pairs == nil {
 		t.pairs = make(map[pair]int64)
 	}
-	t.sent++
-	t.failures[s.Failure]++
 	if _, known := t.pairs[p]; !known && len(t.pairs) >= maxPairs {
-		p = pair{p.recorded / 100 * 100, p.answered / 100 * 100}
+		p = p.coarse()
 	}
-	t.pairs[p]++
-	if s.Failure != Answered || differs(p) || s.Service < 0 {
-		return
+	t.pairs[p] += n
+}
+
+// coarse is a pair of classes that differs if p does.
+func (p pair) coarse() pair {
+	c := pair{p.recorded / 100 * 100, p.answered / 100 * 100}
+	switch {
+	case p.answered == 200 && !differs(p):
+		return p // for 304 and 206
+	case differs(p) && !differs(c):
+		c.answered += 99
 	}
-	t.recorded.Add(s.Service * int64(time.Millisecond/unit))
-	t.measured.Add(int64(s.Took / unit))
-	t.bytesThen += max(s.Request.Bytes, 0)
-	t.bytesNow += s.Outcome.Bytes
+	return c
 }
 
 // status keeps a status to those that HTTP can have; 0 is none.
@@ -162,6 +195,13 @@ func differs(p pair) bool {
 	return true
 }
 
+// alike tells whether the times of an answer and of the recorded one say something of each other: both have the
+// same status. What is answered by 304 takes another time than 200.
+func alike(s *Sent) bool {
+	recorded := status(s.Request.Status)
+	return s.Failure == Answered && recorded != 0 && recorded == status(int64(s.Outcome.Status)) && s.Service >= 0
+}
+
 func failure(f Failure) string {
 	if f == Answered {
 		return ""
@@ -173,7 +213,7 @@ func failure(f Failure) string {
 func text(b []byte) string {
 	const most = 200
 	if len(b) > most {
-		return string(b[:most]) + "…"
+		return strings.ToValidUTF8(string(b[:most]), "") + "…" // not a part of a rune
 	}
 	return string(b)
 }
@@ -217,8 +257,8 @@ func (s *series) add(sent *Sent, differs bool) {
 		at.failed++
 	case differs:
 		at.differ++
-	case sent.Service >= 0:
-		at.recorded.Add(sent.Service * int64(time.Millisecond/unit))
+	case alike(sent):
+		at.recorded.Add(units(sent.Service))
 		at.measured.Add(int64(sent.Took / unit))
 	}
 }

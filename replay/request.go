@@ -1,7 +1,7 @@
 // Package replay decides which requests of a recording are sent again, when, and what their
-// answers say about the target: all of it but the sending. It reads no clock but in Player.
+// answers say about the target: all of it but the sending. Only Merge and Player know what time it is.
 //
-//	partitions ─▶ Choice ─▶ Merge ─▶ Pace ─▶ Player ─▶ Sender
+//	partitions ─▶ Choice ─▶ Merge ─▶ Pace ─▶ Player ─▶ Send
 //	              which?    in order  when?     │ outcomes
 //	                                            ▼
 //	                                         Report
@@ -17,7 +17,7 @@ type Request struct {
 	Offset    int64
 	// Epoch counts, from 1, how often the reading has begun: at each the pace begins anew, too.
 	Epoch int
-	// Live tells that it was recorded just now: if it is late, then the recording is.
+	// Live tells that it was recorded just now: that it comes late is usual then.
 	Live bool
 	// Time is that of the router's line, which is written when the answer is complete:
 	// microseconds since 1970 UTC.
@@ -40,7 +40,8 @@ type Request struct {
 	// Record is the record itself, where Choice was told to keep it.
 	Record []byte
 
-	bytes []byte // what the slices above point into
+	bytes []byte     // what the slices above point into
+	home  *sync.Pool // where Release puts it
 }
 
 // size is about what a Request takes, for bounds of memory.
@@ -51,16 +52,16 @@ func (r *Request) began() int64 {
 	return r.Time - 1000*(max(r.Service, 0)+max(r.Connect, 0))
 }
 
-var requests = sync.Pool{New: func() any { return new(Request) }}
-
 // Release gives a request back for another one to be read into.
 func (r *Request) Release() {
 	bytes := r.bytes[:0]
 	if cap(bytes) > 4<<10 {
 		bytes = nil
 	}
-	*r = Request{bytes: bytes}
-	requests.Put(r)
+	home := r.home
+	if *r = (Request{bytes: bytes, home: home}); home != nil {
+		home.Put(r)
+	}
 }
 
 // keep copies b behind what r has already.

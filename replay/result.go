@@ -3,8 +3,11 @@ package replay
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"drain/routes"
@@ -15,16 +18,17 @@ import (
 type Result struct {
 	Target string `json:"target"`
 	Source string `json:"source"` // the topic, or the file
-	// Ended is why: "end", "interrupted", "recorded host", "error".
+	// Ended is why: "end", "interrupted" or "error".
 	Ended string `json:"ended"`
 
 	Speed    float64   `json:"speed"` // 0 for max
 	Began    time.Time `json:"began"`
 	Seconds  float64   `json:"seconds"`  // from the first to the last request that was sent
-	Recorded *Span     `json:"recorded"` // null where nothing was sent
+	Recorded *Span     `json:"recorded"` // null where nothing was sent that has a time
 	Requests Requests  `json:"requests"`
 	Late     Lateness  `json:"late"`
-	Pauses   Stretches `json:"pauses"`
+	Pauses   Stretches `json:"pauses"`  // because the target failed
+	Stalls   Stretches `json:"stalled"` // because there was nothing to read
 	Gaps     Stretches `json:"gaps_shortened"`
 	Network  Network   `json:"network"`
 	Compared Compared  `json:"compared"`
@@ -69,11 +73,14 @@ type Stretches struct {
 	Seconds float64 `json:"seconds"`
 }
 
+func (s Stretch) shown() Stretches { return Stretches{int64(s.Times), s.Long.Seconds()} }
+
 // Network is what the way to the target takes: the time in which a connection was made, the shortest, which is one
 // round trip without what either end was busy with. It is 0 where none was made.
 type Network struct {
 	RoundTrip   float64 `json:"round_trip_ms"`
 	Connections int64   `json:"connections"`
+	Resent      int64   `json:"resent"` // requests that met the end of a kept connection, and were sent on a new one
 }
 
 // Compared counts answers beside what was recorded.
@@ -121,6 +128,7 @@ type Curves struct{ Recorded, Measured []float64 }
 // Example is a request that differs.
 type Example struct {
 	ID       string `json:"request_id"`
+	Method   string `json:"method"`
 	Path     string `json:"path"`
 	Recorded int    `json:"recorded"`
 	Answered int    `json:"answered"`
@@ -171,11 +179,10 @@ type Frame struct {
 	Began                 time.Time
 	OutOfOrder            int64
 	Rounds                int
-	Pauses                int
-	Paused                time.Duration
+	Pauses, Stalls        Stretch
 	Pace                  *Pace
 	RoundTrip             time.Duration
-	Connections           int64
+	Connections, Resent   int64
 	FailOnDiff            float64 // a share; negative for none
 	FailOnSlower          bool
 }
@@ -185,22 +192,29 @@ func (r *Report) Result(f Frame) *Result {
 	out := &Result{
 		Target: f.Target, Source: f.Source, Ended: f.Ended, Speed: f.Speed, Began: f.Began.UTC(), Seconds: r.took.Seconds(),
 		Requests: Requests{Sent: r.all.sent, Escaped: r.counts.Escaped, Stopped: r.stopped, OutOfOrder: f.OutOfOrder, Rounds: f.Rounds},
-		Pauses:   Stretches{int64(f.Pauses), f.Paused.Seconds()},
+		Pauses:   f.Pauses.shown(),
+		Stalls:   f.Stalls.shown(),
 		Gaps:     Stretches{f.Pace.Gaps, f.Pace.Cut.Seconds()},
-		Network:  Network{ms(f.RoundTrip), f.Connections},
+		Network:  Network{ms(f.RoundTrip), f.Connections, f.Resent},
 		Status:   r.all.status(),
 		Times:    r.all.times(f.RoundTrip),
 		Routes:   r.byRoute(f.RoundTrip),
 		Series:   r.series.points(),
 	}
-	if r.all.sent > 0 {
-		out.Recorded = &Span{time.UnixMicro(r.first).UTC(), time.UnixMicro(r.last).UTC(), float64(r.last-r.first) / 1e6}
+	if r.first <= r.last {
+		out.Recorded = &Span{moment(r.first), moment(r.last), (float64(r.last) - float64(r.first)) / 1e6}
 	}
 	out.Requests.Read, out.Requests.Skipped = r.Read()
 	out.Late = r.lateness()
 	out.Compared = r.all.compared()
 	out.Verdict = verdict(out, f)
 	return out
+}
+
+// moment is a recorded time, or the first or the last one that JSON can have.
+func moment(micros int64) time.Time {
+	const first, last = -62_167_219_200e6, 253_402_300_800e6 - 1 // the years 0 to 9999
+	return time.UnixMicro(min(max(micros, first), last)).UTC()
 }
 
 func (r *Report) lateness() Lateness {
@@ -322,27 +336,36 @@ func curves(then, now *window.Histogram) *Curves {
 	return c
 }
 
-// byRoute is the routes, those that differ most first, then the slower ones, then the busiest.
-func (r *Report) byRoute(network time.Duration) []Route {
+// folded is the routes as they are shown.
+func (r *Report) folded() map[routes.Name]*tally {
 	counts := make(map[routes.Name]int, len(r.routes))
 	for name, t := range r.routes {
 		counts[name] = int(t.sent)
 	}
+	names := routes.Fold(counts, r.rules)
 	folded := make(map[routes.Name]*tally)
-	for from, to := range routes.Fold(counts, r.rules) {
-		into := folded[to]
+	for _, from := range slices.SortedFunc(maps.Keys(names), func(a, b routes.Name) int {
+		return cmp.Or(cmp.Compare(a.Template, b.Template), cmp.Compare(a.Method, b.Method))
+	}) {
+		into := folded[names[from]]
 		if into == nil {
 			into = new(tally)
-			folded[to] = into
+			folded[names[from]] = into
 		}
 		into.merge(r.routes[from])
 	}
+	return folded
+}
+
+// byRoute is the routes, those that differ most first, then the slower ones, then the busiest.
+func (r *Report) byRoute(network time.Duration) []Route {
+	folded := r.folded()
 	out := make([]Route, 0, len(folded))
 	for name, t := range folded {
 		c := t.compared()
 		route := Route{Method: name.Method, Route: name.Template, Sent: t.sent, Differ: c.Other + c.NoAnswer, Share: c.Share, Status: t.status(), Times: t.times(network), Examples: t.examples}
 		if route.Times != nil {
-			route.BytesThen, route.BytesNow = float64(t.bytesThen)/float64(route.Times.Requests), float64(t.bytesNow)/float64(route.Times.Requests)
+			route.BytesThen, route.BytesNow = t.bytesThen/float64(route.Times.Requests), t.bytesNow/float64(route.Times.Requests)
 		}
 		out = append(out, route)
 	}
@@ -363,11 +386,8 @@ func (r *Route) excess() float64 {
 
 func (t *tally) merge(other *tally) {
 	t.sent += other.sent
-	if t.pairs == nil {
-		t.pairs = make(map[pair]int64)
-	}
-	for p, n := range other.pairs {
-		t.pairs[p] += n
+	for _, p := range other.status() {
+		t.count(pair{int16(p.Recorded), int16(p.Answered)}, p.Requests)
 	}
 	for f, n := range other.failures {
 		t.failures[f] += n
@@ -399,18 +419,17 @@ func (s *series) points() Series {
 // verdict judges by what was asked for.
 func verdict(out *Result, f Frame) Verdict {
 	v := Verdict{Limit: max(f.FailOnDiff, 0)}
-	if f.FailOnDiff >= 0 {
-		switch {
-		case out.Requests.Sent == 0:
-			v.Why = append(v.Why, "nothing was sent, so nothing was compared")
-		case out.Compared.Share > f.FailOnDiff:
-			v.Why = append(v.Why, fmt.Sprintf("%s of the answers differ, more than %s", percent(out.Compared.Share), percent(f.FailOnDiff)))
-		}
+	if (f.FailOnDiff >= 0 || f.FailOnSlower) && out.Requests.Sent == 0 {
+		v.Why = append(v.Why, "nothing was sent, so nothing was compared")
+	}
+	// 0.7 % are less than 7 of 1000 as floats.
+	if f.FailOnDiff >= 0 && float64(out.Compared.Other+out.Compared.NoAnswer) > f.FailOnDiff*float64(out.Requests.Sent)+1e-6 {
+		v.Why = append(v.Why, fmt.Sprintf("%s of the answers differ, more than %s", percent(out.Compared.Share), percent(f.FailOnDiff)))
 	}
 	if f.FailOnSlower {
 		for i := range out.Routes {
 			if r := &out.Routes[i]; r.Times != nil && r.Times.Verdict == Slower {
-				v.Why = append(v.Why, fmt.Sprintf("%s %s is slower", r.Method, r.Route))
+				v.Why = append(v.Why, fmt.Sprintf("%s is slower", r.name()))
 			}
 		}
 	}
@@ -420,11 +439,12 @@ func verdict(out *Result, f Frame) Verdict {
 
 // percent shows a share with as many places as it needs to be told from 0 and 100 %.
 func percent(share float64) string {
-	switch p := share * 100; {
-	case p == 0 || p == 100:
+	p := share * 100
+	switch rest := min(p, 100-p); {
+	case rest <= 0:
 		return fmt.Sprintf("%.0f%%", p)
-	case p < 1 || p > 99:
-		return fmt.Sprintf("%.2g%%", p)
+	case rest < 1:
+		return strings.TrimRight(strconv.FormatFloat(p, 'f', 1-int(math.Floor(math.Log10(rest))), 64), "0") + "%"
 	default:
 		return fmt.Sprintf("%.1f%%", p)
 	}

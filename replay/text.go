@@ -2,9 +2,11 @@ package replay
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,10 +20,13 @@ import (
 // routesShown is how many routes the text lists; JSON and the page have all.
 const routesShown = 30
 
+// examplesShown is how many requests that differ the text lists.
+const examplesShown = 5
+
 // WriteText writes the result for people.
 func (r *Result) WriteText(w io.Writer) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s to %s, %s%s\n\n", r.Source, r.Target, speed(r.Speed), map[bool]string{true: ", " + r.Ended, false: ""}[r.Ended != "end"])
+	fmt.Fprintf(&b, "%s to %s, %s%s\n\n", Shown(r.Source), Shown(r.Target), speed(r.Speed), map[bool]string{true: ", " + r.Ended, false: ""}[r.Ended != "end"])
 	facts := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fact := func(name, format string, args ...any) {
 		fmt.Fprintf(facts, "%s\t%s\n", name, fmt.Sprintf(format, args...))
@@ -41,13 +46,16 @@ func (r *Result) WriteText(w io.Writer) error {
 		fact("out of order", "%s came after one that was recorded later", count(r.Requests.OutOfOrder))
 	}
 	if r.Gaps.Times > 0 {
-		fact("shortened", "%s gaps, by %s of recorded time", count(r.Gaps.Times), seconds(r.Gaps.Seconds))
+		fact("shortened", "gaps, %s, by %s of recorded time", times(r.Gaps.Times), seconds(r.Gaps.Seconds))
 	}
 	if r.Speed > 0 {
 		fact("late", "%s (%s) by more than %s; p99 %s, at most %s%s", count(r.Late.Requests), percent(r.Late.Share), LateAfter, millis(r.Late.P99), millis(r.Late.Max), listed(r.Late.By, "; waited for: "))
 	}
 	if r.Pauses.Times > 0 {
-		fact("paused", "%s times, %s, because the target failed", count(r.Pauses.Times), seconds(r.Pauses.Seconds))
+		fact("paused", "%s, %s, because the target failed", times(r.Pauses.Times), seconds(r.Pauses.Seconds))
+	}
+	if r.Stalls.Times > 0 {
+		fact("stalled", "%s, %s, because there was nothing to read", times(r.Stalls.Times), seconds(r.Stalls.Seconds))
 	}
 	fact("answers", "%s as recorded, %s differ (%s)%s", count(r.Compared.Same), count(r.Compared.Other+r.Compared.NoAnswer), percent(r.Compared.Share), listed(r.Compared.Failures, "; no answer: "))
 	if r.Compared.Unconditional > 0 {
@@ -56,9 +64,12 @@ func (r *Result) WriteText(w io.Writer) error {
 	if r.Network.Connections > 0 {
 		fact("network", "a round trip takes %s (the fastest of %s connections); measured times hold one", millis(r.Network.RoundTrip), count(r.Network.Connections))
 	}
+	if r.Network.Resent > 0 {
+		fact("", "%s were sent once more: the target had ended the connection that was kept for them", count(r.Network.Resent))
+	}
 	facts.Flush()
-	if r.Requests.Sent == 0 && r.Requests.Read == 0 {
-		b.WriteString("\nthere was nothing to read: the group has been at the end of the topic already, or --from is; --from beginning has it sent again\n")
+	if r.Requests.Read == 0 && r.Ended == "end" {
+		b.WriteString("\nthere was nothing to read: the file is empty, or the group has been at the end of the topic already, or --from is; --from beginning has it sent again\n")
 	}
 	if len(r.Status) > 0 {
 		b.WriteByte('\n')
@@ -110,30 +121,49 @@ func (r *Result) writeMatrix(b *bytes.Buffer) {
 
 func (r *Result) writeRoutes(b *bytes.Buffer) {
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ROUTE\tSENT\tDIFFER\tP50 MS\tP95 MS\tP99 MS\t")
+	fmt.Fprintln(w, "ROUTE\tSENT\tDIFFER\tP50 MS\tP95 MS\tP99 MS\tWHAT CHANGED")
 	for i := range min(len(r.Routes), routesShown) {
 		route := &r.Routes[i]
 		differ, verdict := "-", []string(nil)
 		if route.Differ > 0 {
 			differ = fmt.Sprintf("%s (%s)", count(route.Differ), percent(route.Share))
-			for _, p := range route.Status {
+			for _, p := range slices.SortedStableFunc(slices.Values(route.Status), func(a, b Pair) int { return cmp.Compare(b.Requests, a.Requests) }) {
 				if p.Differs && len(verdict) < 3 {
 					verdict = append(verdict, fmt.Sprintf("%s→%s %s", status3(p.Recorded, "none"), status3(p.Answered, "no answer"), count(p.Requests)))
 				}
 			}
 		}
-		times := "-\t-\t-"
+		quantiles := "-\t-\t-"
 		if t := route.Times; t != nil {
 			both := func(then, now float64) string { return fmt.Sprintf("%s→%s", tenth(then), tenth(now)) }
-			times = both(t.Recorded.P50, t.Measured.P50) + "\t" + both(t.Recorded.P95, t.Measured.P95) + "\t" + both(t.Recorded.P99, t.Measured.P99)
+			quantiles = both(t.Recorded.P50, t.Measured.P50) + "\t" + both(t.Recorded.P95, t.Measured.P95) + "\t" + both(t.Recorded.P99, t.Measured.P99)
 			if t.Verdict != "" {
 				verdict = append(verdict, t.Verdict)
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", route.name(), count(route.Sent), differ, times, strings.Join(verdict, ", "))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", route.name(), count(route.Sent), differ, quantiles, strings.Join(verdict, ", "))
 	}
 	if more := len(r.Routes) - routesShown; more > 0 {
 		fmt.Fprintf(w, "… and %d more: --json and --html have all\n", more)
+	}
+	w.Flush()
+	r.writeExamples(b)
+}
+
+// writeExamples writes a request of each of the first routes that differ, to be looked for in the logs.
+func (r *Result) writeExamples(b *bytes.Buffer) {
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	shown := 0
+	for i := range r.Routes {
+		if len(r.Routes[i].Examples) == 0 || shown == examplesShown {
+			break
+		}
+		if shown++; shown == 1 {
+			fmt.Fprint(w, "\nFOR EXAMPLE\tREQUEST\tREQUEST ID\n")
+		}
+		e := r.Routes[i].Examples[0]
+		answered := status3(e.Answered, Shown(strings.ReplaceAll(e.Failure, "_", " ")))
+		fmt.Fprintf(w, "%s→%s\t%s %s\t%s\n", status3(e.Recorded, "none"), answered, Shown(e.Method), Shown(e.Path), Shown(e.ID))
 	}
 	w.Flush()
 }
@@ -155,13 +185,21 @@ func speed(s float64) string {
 	return "speed " + strconv.FormatFloat(s, 'g', -1, 64)
 }
 
+func times(n int64) string {
+	if n == 1 {
+		return "once"
+	}
+	return count(n) + " times"
+}
+
 func count(n int64) string { return humanize.Comma(n) }
 
 func seconds(s float64) string {
 	if s < 60 {
-		return fmt.Sprintf("%.3gs", s)
+		return fmt.Sprintf("%.3gs", math.Round(s*1000)/1000)
 	}
-	return time.Duration(s * 1e9).Round(time.Second).String()
+	const most = math.MaxInt64 / 2 / 1e9 // 146 years
+	return time.Duration(min(s, most) * 1e9).Round(time.Second).String()
 }
 
 func millis(ms float64) string { return tenth(ms) + " ms" }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/idna"
 
 	"drain/cluster"
 	"drain/replay"
@@ -21,7 +23,7 @@ import (
 
 // flags are the settings as they are written.
 type flags struct {
-	Target string `help:"Where requests are sent: https://staging.example.com."`
+	Target string `help:"Where requests are sent: https://staging.example.com. In https://user:password@staging.example.com the user and password go with each request (Basic); then better as the variable TARGET."`
 	Force  bool   `help:"Send them even to a host that the records name. (A flag only.)"`
 
 	Speed       string `default:"1" help:"How many times as fast as recorded, 0.1 to 100, or max."`
@@ -87,6 +89,7 @@ KAFKA_URL it reads from BROKER_LISTEN, where drain's own broker is, or 127.0.0.1
 var command = settings.Command{
 	Name: "replay", Description: description,
 	Secrets: append([]string{secretHeaders}, cluster.Secrets...),
+	Dashed:  []string{"--from", "--until"},
 	Variable: func(setting string, value func(string) string) string {
 		if setting == "FORCE" || setting == "UNSAFE" {
 			return "" // who sets these means this one replay, and a name like that is in many an environment
@@ -110,6 +113,7 @@ type config struct {
 
 	from   *settings.Position // nil: where the group stopped
 	follow bool               // past the end
+	over   time.Time          // when following ends, zero for never
 	loop   bool
 	dryRun bool
 	record string
@@ -134,7 +138,7 @@ func (c *config) sends() bool { return c.target != nil && !c.dryRun }
 
 func readConfig(args []string, getenv func(string) (string, bool), stdout io.Writer) (*config, error) {
 	var f flags
-	if err := command.Parse(&f, joined(args), getenv, stdout); err != nil {
+	if err := command.Parse(&f, args, getenv, stdout); err != nil {
 		return nil, err
 	}
 	c, err := f.config(getenv, time.Now())
@@ -157,13 +161,14 @@ func (f *flags) config(getenv func(string) (string, bool), now time.Time) (*conf
 	c.header = make(http.Header)
 	readHeader(&r, c.header, "HEADER", f.Header)
 	readHeader(&r, c.header, secretHeaders, strings.Split(secret, "\n"))
+	c.loginFromTarget()
 	c.timeout = r.Duration("TIMEOUT", f.Timeout, time.Millisecond, 10*time.Minute)
 	c.window = r.Duration("MERGE_WINDOW", f.MergeWindow, 0, 5*time.Minute)
 	c.readPace(&r, f)
 	c.readSpan(&r, f, now)
 	c.readChoice(&r, f)
 	if f.FailOnDiff != "" {
-		c.failOnDiff = readShare(&r, "FAIL_ON_DIFF", f.FailOnDiff)
+		c.failOnDiff = readShare(&r, "FAIL_ON_DIFF", f.FailOnDiff, "a share such as 10% or 0.1")
 	}
 	c.topic = r.Topic("KAFKA_TOPIC", c.kafka.Prefix, f.KafkaTopic)
 	c.session = r.Duration("KAFKA_SESSION_TIMEOUT", f.KafkaSessionTimeout, 500*time.Millisecond, 30*time.Minute)
@@ -196,10 +201,16 @@ func (c *config) fits(f *flags) error {
 	switch {
 	case c.target == nil && !c.dryRun && c.record == "":
 		return errors.New("--target: where are the requests to be sent? --target https://staging.example.com; or --dry-run, or --record FILE")
+	case c.dryRun && c.record != "":
+		return errors.New("--dry-run and --record: a dry run writes nothing")
+	case !c.sends() && (c.html != "" || c.failOnDiff >= 0 || c.failOnSlower):
+		return errors.New("--html, --fail-on-diff and --fail-on-slower: nothing is sent, so there is no report")
 	case c.file != "" && c.record != "":
 		return errors.New("--record and --file: a file is read, or written")
 	case c.file != "" && c.from != nil && c.from.Newest > 0:
 		return errors.New("--from -N: only Kafka knows the newest of a topic; use a time with --file")
+	case c.file != "" && c.from != nil && *c.from == settings.Position{}:
+		return errors.New("--from end: there is nothing behind the end of a file")
 	case c.file != "" && c.follow:
 		return errors.New("--until never: a file has an end")
 	case c.loop && c.follow:
@@ -215,18 +226,40 @@ func readTarget(r *settings.Reader, text string) *url.URL {
 		return nil
 	}
 	u, err := url.Parse(text)
-	shown := text
-	if err == nil {
-		shown = u.Redacted()
-	}
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
-		if strings.Contains(shown, "@") && err != nil {
-			shown = "…" // there may be a password in it
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !isPort(u.Port()) || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+		if strings.Contains(text, "@") {
+			text = "…" // there may be a password in it
 		}
-		r.Fail("TARGET", shown, "http:// or https:// and a host, such as https://staging.example.com: paths are as recorded")
+		r.Fail("TARGET", text, "http:// or https:// and a host, such as https://staging.example.com: paths are as recorded")
 		return nil
 	}
+	// Records have names as they are asked for, which is how certificates have them, too.
+	if ascii, err := idna.Lookup.ToASCII(u.Hostname()); err == nil && ascii != u.Hostname() {
+		port := u.Port()
+		if u.Host = ascii; port != "" {
+			u.Host = net.JoinHostPort(ascii, port)
+		}
+	}
 	return u
+}
+
+// loginFromTarget has the user and password of the target sent as browsers do, and shown nowhere. A header that says
+// another login wins.
+func (c *config) loginFromTarget() {
+	if c.target == nil || c.target.User == nil {
+		return
+	}
+	if c.header.Get("Authorization") == "" {
+		password, _ := c.target.User.Password()
+		(&http.Request{Header: c.header}).SetBasicAuth(c.target.User.Username(), password)
+	}
+	c.target.User = nil
+}
+
+// isPort tells whether a URL's port is one, or none.
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return text == "" || err == nil && n > 0
 }
 
 // readHeader reads 'Name: value' lines of a setting. What it says of one holds no value.
@@ -247,6 +280,10 @@ func readHeader(r *settings.Reader, header http.Header, setting string, lines []
 		switch http.CanonicalHeaderKey(name) {
 		case "Content-Length", "Transfer-Encoding", "Connection", "Trailer", "Upgrade", "X-Replay":
 			r.Fail(setting, name, "another header: this one is HTTP's, or replay's own")
+		case "Host":
+			if host, err := httpguts.PunycodeHostPort(value); err != nil || !httpguts.ValidHostHeader(host) {
+				r.Fail(setting, name, "a host, or host:port") // no request could be sent
+			}
 		}
 		header.Add(name, value)
 	}
@@ -279,22 +316,22 @@ func (c *config) readPace(r *settings.Reader, f *flags) {
 	}
 	c.play.Concurrency = r.Number("CONCURRENCY", f.Concurrency, 1, mostConcurrency)
 	if f.Breaker != "off" {
-		c.play.Break = readShare(r, "BREAKER", f.Breaker)
-		if c.play.Break == 0 {
-			r.Fail("BREAKER", f.Breaker, "a share such as 50%, or off")
+		const accepts = "a share such as 50%, or off"
+		if c.play.Break = readShare(r, "BREAKER", f.Breaker, accepts); c.play.Break == 0 {
+			r.Fail("BREAKER", f.Breaker, accepts)
 		}
 	}
 }
 
 // readShare reads 10%, or 0.1.
-func readShare(r *settings.Reader, name, text string) float64 {
+func readShare(r *settings.Reader, name, text, accepts string) float64 {
 	number, percent := strings.CutSuffix(text, "%")
 	share, err := strconv.ParseFloat(number, 64)
 	if percent {
 		share /= 100
 	}
-	if err != nil || !(share >= 0 && share <= 1) || !percent && number == "1" {
-		r.Fail(name, text, "a share such as 10% or 0.1")
+	if err != nil || !(share >= 0 && share <= 1) || !percent && share == 1 {
+		r.Fail(name, text, accepts)
 	}
 	return share
 }
@@ -314,8 +351,12 @@ func (c *config) readSpan(r *settings.Reader, f *flags, now time.Time) {
 	default:
 		c.choice.Until = r.Time("UNTIL", f.Until, now)
 	}
-	if !c.choice.Until.IsZero() && !c.choice.From.Before(c.choice.Until) {
+	switch until := c.choice.Until; {
+	case until.IsZero():
+	case !c.choice.From.Before(until):
 		r.Fail("UNTIL", f.Until, "a time after --from")
+	case until.After(now) && c.file == "":
+		c.follow, c.over = true, until.Add(late)
 	}
 }
 
@@ -330,8 +371,9 @@ func (c *config) readChoice(r *settings.Reader, f *flags) {
 		c.choice.Statuses = append(c.choice.Statuses, readStatus(r, text))
 	}
 	if f.Sample != "" {
-		if c.choice.Sample = readShare(r, "SAMPLE", f.Sample); c.choice.Sample == 0 {
-			r.Fail("SAMPLE", f.Sample, "a share of more than nothing, such as 10%")
+		const accepts = "a share of more than nothing, such as 10% or 0.1"
+		if c.choice.Sample = readShare(r, "SAMPLE", f.Sample, accepts); c.choice.Sample == 0 {
+			r.Fail("SAMPLE", f.Sample, accepts)
 		}
 	}
 	for _, method := range f.Methods {
@@ -345,10 +387,13 @@ func (c *config) readChoice(r *settings.Reader, f *flags) {
 	}
 	c.choice.RedactedValue = f.RedactedValue
 	c.choice.KeepRecords = f.Record != ""
+	c.choice.Whole = f.Record != "" && f.Target == "" && !f.DryRun // the methods and --deny are for when it is played
 	if c.choice.Deny = replay.DefaultDeny; f.Deny != nil {
 		c.choice.Deny = nil
 		for _, text := range f.Deny {
 			switch text {
+			case "":
+				r.Fail("DENY", text, "a text, default, or none") // a script's variable that was not set
 			case "default":
 				c.choice.Deny = append(c.choice.Deny, replay.DefaultDeny...)
 			case "none":
@@ -370,21 +415,4 @@ func readStatus(r *settings.Reader, text string) replay.Statuses {
 		r.Fail("STATUS", text, "statuses such as 404 or 5xx")
 	}
 	return replay.Statuses{Low: n, High: n}
-}
-
-// joined puts --from, --until and their values together: `--from -10` would else be taken for two flags.
-func joined(args []string) []string {
-	var out []string
-	for i := 0; i < len(args); i++ {
-		if args[i] == "--" {
-			return append(out, args[i:]...)
-		}
-		if (args[i] == "--from" || args[i] == "--until") && i+1 < len(args) {
-			i++
-			out = append(out, args[i-1]+"="+args[i])
-			continue
-		}
-		out = append(out, args[i])
-	}
-	return out
 }

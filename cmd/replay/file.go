@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -42,12 +43,27 @@ const (
 func newFile(cfg *config, merge *replay.Merge, watch *watch) (*file, error) {
 	info, err := os.Stat(cfg.file)
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no file", cfg.file)
+		err = errors.New("it is no file")
 	}
 	if err != nil {
-		return nil, settings.UsageError{Err: fmt.Errorf("FILE: %w: use one that --record wrote", err)}
+		return nil, settings.UsageError{Err: fmt.Errorf("FILE: cannot use %q: %w: use one that --record wrote", cfg.file, nameless(err))}
 	}
 	return &file{cfg: cfg, merge: merge, watch: watch, size: info.Size(), restart: make(chan struct{}, 1)}, nil
+}
+
+// nameless is an error of a file without its name, which may be any text.
+func nameless(err error) error {
+	var (
+		at *fs.PathError
+		of *os.LinkError
+	)
+	switch {
+	case errors.As(err, &at):
+		return at.Err
+	case errors.As(err, &of):
+		return of.Err
+	}
+	return err
 }
 
 func (f *file) run(ctx context.Context) error {
@@ -67,18 +83,18 @@ func (f *file) run(ctx context.Context) error {
 		err = f.damage
 	}
 	if err != nil {
-		err = fmt.Errorf("read %s: %w", f.cfg.file, err)
+		err = fmt.Errorf("read %q: %w", f.cfg.file, nameless(err))
 	}
 	return err
 }
 
 // glance looks for the target's host in the whole file before anything is sent.
 func (f *file) glance(ctx context.Context) error {
-	if f.watch.host == "" {
+	if len(f.watch.hosts) == 0 {
 		return nil
 	}
 	reader := replay.NewReader(&replay.Choice{})
-	return f.lines(func(line []byte) error {
+	err := f.lines(func(line []byte) error {
 		r, seen := reader.Read(line, router.NoTime)
 		if r != nil {
 			r.Release()
@@ -88,23 +104,44 @@ func (f *file) glance(ctx context.Context) error {
 		}
 		return ctx.Err()
 	})
+	if errors.Is(err, errStopped) || ctx.Err() != nil {
+		return err
+	}
+	return nil // read tells of damage, after what was good
+}
+
+// begins is the time of the first record that has one.
+func (f *file) begins() int64 {
+	reader, at := replay.NewReader(&replay.Choice{}), int64(0)
+	_ = f.lines(func(line []byte) error { // read tells of damage
+		r, seen := reader.Read(line, router.NoTime)
+		if r != nil {
+			r.Release()
+		}
+		if seen.Time == router.NoTime {
+			return nil
+		}
+		at = seen.Time
+		return io.EOF
+	})
+	return at
 }
 
 // read reads the file once, for the merge.
 func (f *file) read(ctx context.Context, round int) error {
 	reader := replay.NewReader(&f.cfg.choice)
 	var counts replay.Counts
-	number, read := int64(0), replay.Read{Newest: router.NoTime}
+	number, read := int64(0), replay.Read{Newest: f.begins()}
 	add := func() error {
+		read.Taken = func() { f.watch.saw(&counts) }
 		err := f.merge.Add(ctx, 0, read)
-		f.watch.saw(&counts)
 		counts, read = replay.Counts{}, replay.Read{Newest: read.Newest}
 		return err
 	}
 	err := f.lines(func(line []byte) error {
 		r, seen := reader.Read(line, router.NoTime)
 		if seen.Time == router.NoTime {
-			seen.Time = read.Newest // that of the one before
+			seen.Time = read.Newest // as old as those before, or the first
 		}
 		if !f.watch.allows(seen.Host) {
 			return errStopped // it is another file by now
@@ -195,6 +232,7 @@ func decompressed(r io.Reader) (io.ReadCloser, error) {
 
 func (f *file) take(*replay.Request) bool { return true }
 func (f *file) sent(*replay.Request)      {}
+func (f *file) dropped(*replay.Request)   {}
 func (f *file) ready() error              { return nil }
 
 func (f *file) again() {
@@ -223,7 +261,7 @@ func newRecording(path string) (r *recording, err error) {
 		r.file, err = os.OpenFile(path+partly, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // there may be addresses of users in it
 	}
 	if err != nil {
-		return nil, settings.UsageError{Err: fmt.Errorf("RECORD: %w", err)}
+		return nil, settings.UsageError{Err: fmt.Errorf("RECORD: cannot write %q: %w", path, nameless(err))}
 	}
 	if strings.HasSuffix(path, ".zst") {
 		if r.packed, err = zstd.NewWriter(r.file, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20)); err != nil {
@@ -239,11 +277,15 @@ func newRecording(path string) (r *recording, err error) {
 // partly is the end of the name of a recording that is being written.
 const partly = ".part"
 
-// add writes a request's record.
+// add writes a request's record. It may be called by several goroutines.
 func (r *recording) add(request *replay.Request) error {
-	r.lines.Write(request.Record)
+	record := request.Record
+	if bytes.IndexByte(record, '\n') >= 0 {
+		record = bytes.ReplaceAll(record, []byte("\n"), []byte(" ")) // which is the same to JSON
+	}
+	r.lines.Write(record)
 	if err := r.lines.WriteByte('\n'); err != nil {
-		return fmt.Errorf("write %s: %w", r.path, err)
+		return fmt.Errorf("write %q: %w", r.path, nameless(err))
 	}
 	r.records++
 	return nil
@@ -260,7 +302,7 @@ func (r *recording) close(keep bool) error {
 		err = os.Remove(written)
 	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", r.path, err)
+		return fmt.Errorf("write %q: %w", r.path, nameless(err))
 	}
 	return nil
 }

@@ -38,13 +38,18 @@ type environ struct {
 
 const (
 	// mergeMemory bounds what is held of requests that are not yet due, see replay.NewMerge.
-	mergeMemory = 12 << 20
+	mergeMemory = 8 << 20
 	// fetch is what is fetched at once of a partition, and fetchMemory bounds the partitions that are held up
 	// at a time, not what is used: their handlers wait for each other, so none may be without a place.
 	fetch       = 64 << 10
 	fetchMemory = 1 << 30
-	// memoryLimit is what the garbage collector keeps this process under, if it can.
-	memoryLimit = 56 << 20
+	// portion is how many records of a partition are read at once beyond what the merge has room for.
+	portion = 128
+	// memoryLimit is what the garbage collector keeps this process under, if it can; each partition beyond
+	// usualPartitions takes partitionMemory.
+	memoryLimit     = 50 << 20
+	usualPartitions = 8
+	partitionMemory = 1 << 20
 	// patience is for how long Kafka is waited for at the start.
 	patience = 30 * time.Second
 )
@@ -59,9 +64,7 @@ func run(ctx context.Context, args []string, env environ) error {
 	if err != nil {
 		return err
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
-	}
+	limitMemory(0)
 	r := &replaying{cfg: cfg, env: env, report: &report{Report: replay.NewReport(cfg.rules)}, merge: replay.NewMerge(cfg.window, mergeMemory)}
 	r.screen = newScreen(env.stderr, env.terminal)
 	r.log = cfg.log.Logger(r.screen)
@@ -91,7 +94,7 @@ func run(ctx context.Context, args []string, env environ) error {
 		err = r.play(ctx)
 	}
 	if r.recording != nil {
-		err = errors.Join(err, r.recording.close(err == nil))
+		err = cmp.Or(err, r.recording.close(err == nil))
 	}
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
@@ -100,6 +103,16 @@ func run(ctx context.Context, args []string, env environ) error {
 	end()
 	readers.Wait()
 	return cmp.Or(err, unread)
+}
+
+// limitMemory has garbage collected when the limit is near, and not much before: what is in use is small. GOGC and GOMEMLIMIT win.
+func limitMemory(partitions int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit + max(0, int64(partitions-usualPartitions))*partitionMemory)
+	}
 }
 
 // replaying is one run.
@@ -113,17 +126,23 @@ type replaying struct {
 	source    source
 	recording *recording // nil where none is written
 	stop      context.CancelCauseFunc
-	failed    error // of the recording
 }
 
 // open makes what is read and written.
 func (r *replaying) open() (err error) {
 	cfg := r.cfg
-	target := cfg.target
-	if !cfg.sends() && !cfg.dryRun {
-		target = nil
+	target, host := cfg.target, cfg.header.Get("Host")
+	if cfg.force || target == nil {
+		target, host = nil, ""
 	}
-	watch := newWatch(target, cfg.force, r.report, r.stop)
+	watch := newWatch(target, host, r.report, r.stop)
+	if cfg.html != "" && cfg.sends() { // and not after hours
+		f, err := os.OpenFile(cfg.html, os.O_WRONLY|os.O_CREATE, 0o666)
+		if err != nil {
+			return settings.UsageError{Err: fmt.Errorf("HTML: cannot write %q: %w", cfg.html, nameless(err))}
+		}
+		f.Close()
+	}
 	if cfg.record != "" && !cfg.dryRun {
 		if r.recording, err = newRecording(cfg.record); err != nil {
 			return err
@@ -136,7 +155,8 @@ func (r *replaying) open() (err error) {
 	t := newTopic(cfg, r.log, r.merge, watch)
 	t.group = consume.New(consume.Config{
 		Cluster: cfg.kafka, Topic: cfg.topic, Group: cfg.group, Handler: t, Logger: r.log, Registerer: prometheus.NewRegistry(),
-		SessionTimeout: cfg.session, MaxBytes: fetch, Memory: fetchMemory, CommitNothing: !t.commits,
+		SessionTimeout: cfg.session, MaxBytes: fetch, MaxRecords: portion, Memory: fetchMemory, HeartbeatInterval: min(time.Second, cfg.session/4),
+		CommitNothing: !t.commits, Alone: !cfg.sends(),
 	})
 	r.source = t
 	return nil
@@ -159,22 +179,22 @@ func (r *replaying) waitForSource(ctx context.Context) {
 // play sends the requests, and reports.
 func (r *replaying) play(ctx context.Context) error {
 	cfg := r.cfg
-	to := newTarget(cfg.target, cfg.header, cfg.forwardedFor, cfg.play.Concurrency, cfg.timeout)
+	to := newTarget(cfg)
 	defer to.close()
-	rounds := 1
+	rounds, inRound := 1, 0
 	play, pace := cfg.play, cfg.pace
 	play.Pace, play.Send = &pace, to.send
-	some := false // in this round
 	play.Next = func(ctx context.Context) (*replay.Request, error) {
 		for {
-			request, err := r.merge.Next(ctx)
-			if err != io.EOF || !cfg.loop || !some {
-				some = some || err == nil
+			request, err := r.next(ctx)
+			if err == nil {
+				inRound++
+			}
+			if err != io.EOF || !cfg.loop || inRound == 0 || ctx.Err() != nil {
 				return request, err
 			}
-			rounds++
-			some = false
-			r.merge.Begin(nil) // until the source has begun again
+			rounds, inRound = rounds+1, 0
+			r.merge.Begin(nil) // so that Next waits for the source
 			r.source.again()
 		}
 	}
@@ -189,6 +209,7 @@ func (r *replaying) play(ctx context.Context) error {
 		}
 		return true
 	}
+	play.Drop = r.source.dropped
 	play.Done = func(s replay.Sent) {
 		r.report.sent(&s)
 		r.source.sent(s.Request)
@@ -197,17 +218,21 @@ func (r *replaying) play(ctx context.Context) error {
 	}
 	play.Paused = func(paused bool) {
 		if paused {
-			r.log.Warn("the target fails: the replay pauses until it answers again", "target", cfg.target.Redacted())
+			r.log.Warn("the target fails: the replay pauses until it answers again", "target", cfg.target.String())
 		} else {
 			r.log.Info("the replay goes on")
 		}
 	}
-	player := replay.NewPlayer(play)
+	player, began := replay.NewPlayer(play), time.Now()
 	frame := func(ended string) replay.Frame {
-		f := replay.Frame{Target: cfg.target.Redacted(), Source: cfg.source(), Ended: ended, Speed: cfg.pace.Speed, Began: player.Began(),
+		f := replay.Frame{Target: cfg.target.String(), Source: cfg.source(), Ended: ended, Speed: cfg.pace.Speed, Began: began,
 			OutOfOrder: r.merge.OutOfOrder(), Rounds: rounds, Pace: &pace, FailOnDiff: cfg.failOnDiff, FailOnSlower: cfg.failOnSlower}
+		if !player.Began().IsZero() {
+			f.Began = player.Began()
+		}
 		f.RoundTrip, f.Connections = to.roundTrip()
-		f.Pauses, f.Paused = player.Pauses()
+		f.Resent = to.resent.Load()
+		f.Pauses, f.Stalls = player.Pauses(), player.Stalls()
 		return f
 	}
 	r.screen.show(r.source.progress)
@@ -224,38 +249,55 @@ func (r *replaying) play(ctx context.Context) error {
 	if result.Requests.Sent == 0 && err != nil {
 		return err // there is nothing to report
 	}
-	if shown := r.show(result); shown != nil {
-		return errors.Join(err, shown)
-	}
+	err = cmp.Or(err, r.show(result))
 	if err == nil && result.Verdict.Failed {
-		err = errors.New(strings.Join(result.Verdict.Why, "; "))
+		err = errors.New(replay.Shown(strings.Join(result.Verdict.Why, "; ")))
 	}
 	return err
 }
 
 // show writes the report.
-func (r *replaying) show(result *replay.Result) error {
+func (r *replaying) show(result *replay.Result) (err error) {
 	if r.cfg.html != "" {
-		f, err := os.Create(r.cfg.html)
-		if err != nil {
-			return fmt.Errorf("--html: %w", err)
-		}
-		if err := errors.Join(result.WriteHTML(f), f.Close()); err != nil {
-			return fmt.Errorf("write %s: %w", r.cfg.html, err)
-		}
+		err = writePage(r.cfg.html, result)
 	}
 	if r.cfg.json {
 		encoder := json.NewEncoder(r.env.stdout)
 		encoder.SetEscapeHTML(false)
-		return encoder.Encode(result)
+		return cmp.Or(encoder.Encode(result), err)
 	}
-	return result.WriteText(r.env.stdout)
+	return cmp.Or(result.WriteText(r.env.stdout), err)
+}
+
+func writePage(name string, result *replay.Result) error {
+	f, err := os.Create(name)
+	if err == nil {
+		err = errors.Join(result.WriteHTML(f), f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("write %q: %w", name, nameless(err))
+	}
+	return nil
+}
+
+// next is the merge's, as long as it is followed.
+func (r *replaying) next(ctx context.Context) (*replay.Request, error) {
+	if r.cfg.over.IsZero() {
+		return r.merge.Next(ctx)
+	}
+	following, cancel := context.WithDeadline(ctx, r.cfg.over)
+	defer cancel()
+	request, err := r.merge.Next(following)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = io.EOF
+	}
+	return request, err
 }
 
 // onlyRecord writes the records of a topic to a file.
 func (r *replaying) onlyRecord(ctx context.Context) error {
 	for {
-		request, err := r.merge.Next(ctx)
+		request, err := r.next(ctx)
 		switch {
 		case errors.Is(err, io.EOF), ctx.Err() != nil:
 			r.log.Info("recorded", "file", r.recording.path, "records", r.recording.records, "out_of_order", r.merge.OutOfOrder())
@@ -263,8 +305,11 @@ func (r *replaying) onlyRecord(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
-		if err := r.recording.add(request); err != nil {
-			return err
+		if r.source.take(request) {
+			if err := r.recording.add(request); err != nil {
+				return err
+			}
+			r.source.sent(request)
 		}
 		request.Release()
 	}
@@ -281,7 +326,7 @@ func (r *replaying) greet() {
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		args = append(args, "target", cfg.target.Redacted(), "speed", cfg.pace.Speed, "max_rps", cfg.play.MaxRPS, "concurrency", cfg.play.Concurrency)
+		args = append(args, "target", cfg.target.String(), "speed", cfg.pace.Speed, "max_rps", cfg.play.MaxRPS, "concurrency", cfg.play.Concurrency)
 		if len(names) > 0 {
 			args = append(args, "headers", strings.Join(names, ","))
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -17,18 +18,21 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"drain/replay"
+	"drain/router"
 	"drain/routes"
 )
 
 // plan is what a replay would do.
 type plan struct {
-	Target   string           `json:"target"` // "" where none was given
-	Source   string           `json:"source"`
-	Speed    float64          `json:"speed"` // 0 for max
-	Read     int64            `json:"read"`
-	Send     int64            `json:"send"`
-	Skipped  map[string]int64 `json:"skipped"`
-	Recorded *replay.Span     `json:"recorded"`
+	Target string  `json:"target"` // "" where none was given
+	Source string  `json:"source"`
+	Speed  float64 `json:"speed"` // 0 for max
+	Read   int64   `json:"read"`
+	Send   int64   `json:"send"`
+	// Interrupted tells that not all was read.
+	Interrupted bool             `json:"interrupted"`
+	Skipped     map[string]int64 `json:"skipped"`
+	Recorded    *replay.Span     `json:"recorded"`
 	// Seconds is how long it would take, MostPerSecond the most requests that are due in one of them; 0 with speed max.
 	Seconds       float64   `json:"seconds"`
 	MostPerSecond int64     `json:"most_per_second"`
@@ -59,27 +63,32 @@ func (r *replaying) plan(ctx context.Context) error {
 	cfg := r.cfg
 	p := &plan{Source: cfg.source(), Speed: cfg.pace.Speed, Deny: cfg.choice.Deny, First: []planned{}}
 	if cfg.target != nil {
-		p.Target = cfg.target.Redacted()
+		p.Target = cfg.target.String()
 	}
 	pace, table, counts := cfg.pace, routes.NewTable(cfg.rules), make(map[routes.Name]int)
-	var first, last, second, inSecond int64
+	first, last := int64(math.MaxInt64), int64(math.MinInt64) // recorded
+	var second, inSecond int64
 	for {
-		request, err := r.merge.Next(ctx)
+		request, err := r.next(ctx)
 		if errors.Is(err, io.EOF) || ctx.Err() != nil {
 			break
 		}
 		if err != nil {
 			return err
 		}
+		if !r.source.take(request) {
+			request.Release()
+			continue
+		}
 		due := pace.Due(request.Time)
 		if len(p.First) < firstShown {
 			p.First = append(p.First, planned{due.Seconds(), request.Method, string(request.Target), string(request.ID)})
 		}
-		if p.Send++; p.Send == 1 {
-			first = request.Time
+		p.Send++
+		if request.Time != router.NoTime {
+			first, last = min(first, request.Time), max(last, request.Time)
 		}
-		last = max(last, request.Time)
-		if at := int64(due / time.Second); at != second {
+		if at := int64(due / time.Second); at > second {
 			second, inSecond = at, 0
 		}
 		inSecond++
@@ -88,17 +97,19 @@ func (r *replaying) plan(ctx context.Context) error {
 			p.Seconds = max(p.Seconds, due.Seconds())
 		}
 		counts[table.Route([]byte(request.Method), request.Path, int(max(request.Status, 0))).Name]++
+		r.source.sent(request)
 		request.Release()
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
-	if p.Send > 0 {
+	p.Interrupted = ctx.Err() != nil
+	if first <= last {
 		p.Recorded = &replay.Span{First: time.UnixMicro(first).UTC(), Last: time.UnixMicro(last).UTC(), Seconds: float64(last-first) / 1e6}
 	}
 	if rps := cfg.play.MaxRPS; rps > 0 {
 		p.Seconds = max(p.Seconds, float64(p.Send)/rps)
-		p.MostPerSecond = min(p.MostPerSecond, int64(rps))
+		p.MostPerSecond = min(p.MostPerSecond, int64(math.Ceil(rps)))
 	}
 	p.Read, p.Skipped = r.report.read()
 	folded := make(map[routes.Name]int64)
@@ -125,9 +136,12 @@ func (p *plan) write(w io.Writer) error {
 	if to == "" {
 		to = "a target"
 	}
-	fmt.Fprintf(&b, "would send %s of %s records of %s to %s", humanize.Comma(p.Send), humanize.Comma(p.Read), p.Source, to)
+	fmt.Fprintf(&b, "would send %s of %s records of %s to %s", humanize.Comma(p.Send), humanize.Comma(p.Read), replay.Shown(p.Source), to)
 	if p.Speed > 0 {
 		fmt.Fprintf(&b, " in %s, %s in the busiest second", time.Duration(p.Seconds*1e9).Round(time.Millisecond), humanize.Comma(p.MostPerSecond))
+	}
+	if p.Interrupted {
+		b.WriteString("; interrupted, so there is more")
 	}
 	fmt.Fprintln(&b)
 	for _, reason := range slices.Sorted(maps.Keys(p.Skipped)) {

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
 
 	"drain/replay"
 )
@@ -32,9 +34,16 @@ type screen struct {
 const (
 	redraw  = 200 * time.Millisecond
 	tellLog = 10 * time.Second
+
+	barWidth = 10
+	// beside is what of a terminal's line is not for the text: the share, the bar and the time.
+	beside = len(" 100% |") + barWidth + len("|  [99h59m59s] ") + 1
 )
 
 func newScreen(w io.Writer, terminal bool) *screen { return &screen{w: w, terminal: terminal} }
+
+// Terminal tells whether it is one.
+func (s *screen) Terminal() bool { return s.terminal }
 
 // Write writes a line of the log above the bar.
 func (s *screen) Write(p []byte) (int, error) {
@@ -68,7 +77,7 @@ func (s *screen) show(progress func() (all, read int64)) {
 		every = redraw
 		s.mu.Lock()
 		all, _ := progress()
-		s.bar = progressbar.NewOptions64(max(all, 1), progressbar.OptionSetWriter(s.w), progressbar.OptionSetWidth(20), progressbar.OptionClearOnFinish(),
+		s.bar = progressbar.NewOptions64(max(all, 1), progressbar.OptionSetWriter(s.w), progressbar.OptionSetWidth(barWidth), progressbar.OptionClearOnFinish(),
 			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(true))
 		s.mu.Unlock()
 	}
@@ -97,7 +106,7 @@ func (s *screen) tell(since time.Duration, progress func() (all, read int64)) {
 		if all > 0 {
 			s.bar.ChangeMax64(all)
 		}
-		s.bar.Describe(fmt.Sprintf("%s  %s sent, %.0f/s, %s late, %s without an answer", at, humanize.Comma(s.sentAll), rate, humanize.Comma(s.late), humanize.Comma(s.failed)))
+		s.bar.Describe(fitting(columns(s.w)-beside, at, fmt.Sprintf("%s sent, %.0f/s, %s late, %s failed", humanize.Comma(s.sentAll), rate, humanize.Comma(s.late), humanize.Comma(s.failed))))
 		_ = s.bar.Set64(min(read, max(all-1, 0)))
 		s.mu.Unlock()
 		return
@@ -108,6 +117,25 @@ func (s *screen) tell(since time.Duration, progress func() (all, read int64)) {
 		args = append(args, "of", fmt.Sprintf("%.1f%%", 100*float64(read)/float64(all)))
 	}
 	s.log.Info("replays", args...)
+}
+
+// columns is how wide a terminal is.
+func columns(w io.Writer) int {
+	if file, isFile := w.(*os.File); isFile {
+		if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+	return 80
+}
+
+// fitting puts a recorded time before a text, as much as there is room for: a longer line would go over
+// two, of which only one is cleared.
+func fitting(room int, at, text string) string {
+	if whole := at + "  " + text; len(whole) <= room {
+		return whole
+	}
+	return text[:max(min(len(text), room), 0)]
 }
 
 // close ends what show began.

@@ -10,8 +10,10 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,16 +27,23 @@ type target struct {
 	header       http.Header
 	forwardedFor bool
 	timeout      time.Duration
-	transport    *http.Transport
+	kept         *http.Transport // keeps connections
+	fresh        *http.Transport // makes one for each request
+	lines        atomic.Bool     // it speaks HTTP/1
+	resent       atomic.Int64
 
 	mu      sync.Mutex    // guards the following
 	fastest time.Duration // in which a connection was made
 	made    int64
 }
 
-// newTarget makes a target; header is what every request carries.
-func newTarget(at *url.URL, header http.Header, forwardedFor bool, concurrency int, timeout time.Duration) *target {
-	t := &target{url: at, host: at.Host, header: header.Clone(), forwardedFor: forwardedFor, timeout: timeout}
+// keep is how long a connection is kept without a request: shorter than servers keep theirs, so that a request seldom meets
+// the end of one.
+const keep = time.Second
+
+// newTarget makes the target that is set.
+func newTarget(c *config) *target {
+	t := &target{url: c.target, host: c.target.Host, header: c.header.Clone(), forwardedFor: c.forwardedFor, timeout: c.timeout}
 	if host := t.header.Get("Host"); host != "" {
 		t.host = host
 		t.header.Del("Host")
@@ -42,8 +51,9 @@ func newTarget(at *url.URL, header http.Header, forwardedFor bool, concurrency i
 	if t.header.Get("User-Agent") == "" {
 		t.header.Set("User-Agent", "drain-replay")
 	}
-	dialer := &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
-	t.transport = &http.Transport{
+	t.lines.Store(c.target.Scheme == "http")
+	dialer := &net.Dialer{Timeout: c.timeout, KeepAlive: 30 * time.Second}
+	t.kept = &http.Transport{
 		Proxy: func(r *http.Request) (*url.URL, error) {
 			if r.URL.Scheme != "https" {
 				return nil, nil // it would need the target in another form
@@ -58,11 +68,13 @@ func newTarget(at *url.URL, header http.Header, forwardedFor bool, concurrency i
 			}
 			return c, err
 		},
-		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: at.Hostname()}, ForceAttemptHTTP2: true,
-		MaxIdleConns: concurrency, MaxIdleConnsPerHost: concurrency, IdleConnTimeout: 30 * time.Second,
-		TLSHandshakeTimeout: timeout, DisableCompression: true, // answers are measured as they come
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+		MaxIdleConns: c.play.Concurrency, MaxIdleConnsPerHost: c.play.Concurrency, IdleConnTimeout: keep,
+		TLSHandshakeTimeout: c.timeout, DisableCompression: true, // answers are measured as they come
 		MaxResponseHeaderBytes: 256 << 10,
 	}
+	t.fresh = t.kept.Clone()
+	t.fresh.DisableKeepAlives = true
 	return t
 }
 
@@ -82,30 +94,71 @@ func (t *target) roundTrip() (time.Duration, int64) {
 }
 
 // close ends its connections.
-func (t *target) close() { t.transport.CloseIdleConnections() }
+func (t *target) close() { t.kept.CloseIdleConnections() }
 
 // send sends a request and reads the answer to its end. No redirect is followed.
 func (t *target) send(ctx context.Context, r *replay.Request) replay.Outcome {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	began := time.Now()
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { began = time.Now() }}
-	request := (&http.Request{
-		Method: r.Method, URL: replay.Address(t.url.Scheme, t.url.Host, string(r.Target)), Host: t.host,
-		Header: t.headers(r), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(httptrace.WithClientTrace(ctx, trace))
-	response, err := t.transport.RoundTrip(request)
-	if err != nil {
-		return replay.Outcome{Failure: failure(ctx, err), Took: time.Since(began)}
-	}
-	n, err := io.Copy(io.Discard, response.Body)
-	response.Body.Close()
-	out := replay.Outcome{Status: response.StatusCode, Bytes: n, Took: time.Since(began)}
-	if err != nil {
-		out.Failure = failure(ctx, err)
+	out, again := t.try(ctx, t.kept, r)
+	if again {
+		t.resent.Add(1)
+		out, _ = t.try(ctx, t.fresh, r)
 	}
 	return out
 }
+
+// try sends a request once. It says again where a connection that had been kept ended before anything of an answer came: a
+// server may end one at any time (RFC 9112, 9.3.1), and the request is not at fault.
+func (t *target) try(ctx context.Context, by *http.Transport, r *replay.Request) (out replay.Outcome, again bool) {
+	var began atomic.Int64 // since start
+	var reused, answered atomic.Bool
+	start := time.Now()
+	trace := &httptrace.ClientTrace{
+		GotConn: func(c httptrace.GotConnInfo) {
+			began.Store(int64(time.Since(start)))
+			reused.Store(c.Reused)
+		},
+		GotFirstResponseByte: func() { answered.Store(true) },
+	}
+	took := func() time.Duration { return time.Since(start) - time.Duration(began.Load()) }
+	request := (&http.Request{
+		Method: r.Method, URL: replay.Address(t.url.Scheme, t.url.Host, string(r.Target)), Host: t.host,
+		Header: t.headers(r), Body: t.body(r), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(httptrace.WithClientTrace(ctx, trace))
+	response, err := by.RoundTrip(request)
+	if err != nil {
+		out = replay.Outcome{Failure: failure(ctx, err), Took: took()}
+		return out, out.Failure == replay.Reset && reused.Load() && !answered.Load() && slices.Contains(replay.Safe, r.Method)
+	}
+	if response.ProtoMajor == 1 && !t.lines.Load() {
+		t.lines.Store(true)
+	}
+	var n int64
+	if response.StatusCode != http.StatusSwitchingProtocols { // what follows that is no body, and waits for nobody
+		n, err = io.Copy(io.Discard, response.Body)
+	}
+	response.Body.Close()
+	out = replay.Outcome{Status: response.StatusCode, Bytes: n, Took: took()}
+	if err != nil {
+		out.Failure = failure(ctx, err)
+	}
+	return out, false
+}
+
+// body is one that is empty. Without any, net/http sends a request that a connection ended on once more, and once more, as long as it
+// has kept connections: one that crashes the target would do that to all of its processes. With HTTP/2 it does so
+// only with what the target says that it did not look at.
+func (t *target) body(r *replay.Request) io.ReadCloser {
+	if !t.lines.Load() || !slices.Contains(replay.Safe, r.Method) {
+		return nil
+	}
+	return io.NopCloser(eof{})
+}
+
+type eof struct{}
+
+func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
 func (t *target) headers(r *replay.Request) http.Header {
 	header := make(http.Header, len(t.header)+2)
@@ -132,25 +185,26 @@ func printable(b []byte) string {
 }
 
 // addresses is fwd if it consists of addresses, else nothing: drain may have taken them out, and clients write
-// what they like in front.
+// what they like in front. A zone may be any text.
 func addresses(fwd string) string {
 	for part := range strings.SplitSeq(fwd, ",") {
-		if _, err := netip.ParseAddr(strings.TrimSpace(part)); err != nil {
+		if a, err := netip.ParseAddr(strings.Trim(part, " ")); err != nil || a.Zone() != "" {
 			return ""
 		}
 	}
 	return fwd
 }
 
-// failure is why there is no answer.
+// failure is why there is no answer. Much of what net/http says has no type.
 func failure(ctx context.Context, err error) replay.Failure {
 	var (
-		dns      *net.DNSError
-		record   tls.RecordHeaderError
-		distrust *tls.CertificateVerificationError
-		alert    tls.AlertError
-		timeout  net.Error
+		dns     *net.DNSError
+		network *net.OpError
+		timeout net.Error
 	)
+	says := func(texts ...string) bool {
+		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(err.Error(), text) })
+	}
 	switch {
 	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
 		return replay.TimedOut
@@ -158,13 +212,14 @@ func failure(ctx context.Context, err error) replay.Failure {
 		return replay.NoHost
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return replay.Refused
-	case errors.As(err, &record), errors.As(err, &distrust), errors.As(err, &alert):
+	case errors.As(err, &network) && network.Op == "remote error", strings.HasPrefix(err.Error(), "tls: "):
 		return replay.BadTLS
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		strings.Contains(err.Error(), "server closed idle connection"), strings.Contains(err.Error(), "connection broken"):
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF):
 		return replay.Reset
-	case strings.Contains(err.Error(), "malformed HTTP"), strings.Contains(err.Error(), "malformed MIME"):
+	case says("malformed", "chunk", "Content-Length", "transfer encoding"):
 		return replay.Garbled
+	case says("server closed idle connection", "unexpected EOF", "stream error", "GOAWAY"):
+		return replay.Reset
 	}
 	return replay.Other
 }

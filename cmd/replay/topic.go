@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -17,10 +18,12 @@ import (
 type source interface {
 	// run reads until ctx ends.
 	run(ctx context.Context) error
-	// take asks whether a request may be sent still; the source then waits for sent.
+	// take asks whether a request may be sent still; the source then waits for sent or dropped.
 	take(*replay.Request) bool
 	// sent tells that it was, and answered or not.
 	sent(*replay.Request)
+	// dropped tells that it was not.
+	dropped(*replay.Request)
 	// again begins once more where it began.
 	again()
 	// progress is how many records there are to read, 0 where there is no end, and how many were.
@@ -41,8 +44,8 @@ type topic struct {
 	mu      sync.Mutex // guards the following
 	parts   map[int]*part
 	epoch   int
-	begun   map[int]int64 // where this process began, by partition
-	rewind  bool
+	places  map[int]*place
+	rewind  bool // the partitions that it has are to begin where this process began with them
 	revoked bool
 	flying  int        // requests that were taken, of this epoch
 	landed  *sync.Cond // flying became 0
@@ -53,9 +56,13 @@ type part struct {
 	reader      *replay.Reader // Consume's
 	offsets     *replay.Offsets
 	begin, stop int64 // stop is -1 where there is no end
-	next        int64
 	finished    bool
+	held        bool // at a record that is for the next replay
 }
+
+// place is where this process began with a partition, where it is to end, and where it goes on if the
+// group does not know: it stays when the partition is taken away.
+type place struct{ begin, stop, next int64 }
 
 // noEnd is the stop of a partition that is followed.
 const noEnd = -1
@@ -71,6 +78,7 @@ func (t *topic) ready() error                  { return t.group.Ready() }
 
 // Assigned says where each partition begins and ends.
 func (t *topic) Assigned(ctx context.Context, partitions []consume.Partition) error {
+	t.letGo(ctx)
 	starts, err := t.starts(ctx, partitions)
 	if err != nil {
 		return err
@@ -84,6 +92,7 @@ func (t *topic) Assigned(ctx context.Context, partitions []consume.Partition) er
 	if err := t.glance(ctx, partitions); err != nil {
 		return err
 	}
+	limitMemory(len(partitions))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.epoch++
@@ -92,18 +101,20 @@ func (t *topic) Assigned(ctx context.Context, partitions []consume.Partition) er
 	lanes := make([]replay.Lane, 0, len(partitions))
 	for i := range partitions {
 		p := &partitions[i]
-		if _, known := t.begun[p.ID]; !known {
-			t.begun[p.ID] = p.Offset
+		at := t.places[p.ID]
+		if at == nil {
+			at = &place{begin: p.Offset, stop: p.End}
+			if t.cfg.follow {
+				at.stop = noEnd
+			}
+			t.places[p.ID] = at
 		}
-		own := &part{reader: replay.NewReader(&t.cfg.choice), offsets: replay.NewOffsets(p.Offset), begin: p.Offset, next: p.Offset, stop: p.End}
-		if t.cfg.follow {
-			own.stop = noEnd
-		}
+		// A topic that was made again may never reach where its predecessor ended.
+		own := &part{reader: replay.NewReader(&t.cfg.choice), offsets: replay.NewOffsets(p.Offset), begin: p.Offset, stop: min(at.stop, p.End)}
 		own.finished = own.stop != noEnd && p.Offset >= own.stop
 		t.parts[p.ID] = own
 		lanes = append(lanes, replay.Lane{Partition: p.ID, AtEnd: p.Offset >= p.End, Finished: own.finished})
 	}
-	t.rewind = false
 	t.merge.Begin(lanes)
 	return nil
 }
@@ -111,7 +122,7 @@ func (t *topic) Assigned(ctx context.Context, partitions []consume.Partition) er
 // glance looks at some records of each partition, from the first one that will be sent to the newest, for the
 // target's host: all are looked at when they are read, but by then some may have been sent.
 func (t *topic) glance(ctx context.Context, partitions []consume.Partition) error {
-	if t.watch.host == "" {
+	if len(t.watch.hosts) == 0 {
 		return nil
 	}
 	const (
@@ -121,9 +132,10 @@ func (t *topic) glance(ctx context.Context, partitions []consume.Partition) erro
 	)
 	reader := replay.NewReader(&replay.Choice{})
 	for _, p := range partitions {
-		last := max(p.Offset, p.End-newest)
-		step := max(apart, (last-p.Offset)/(glances-1))
-		for offset := last; offset >= p.Offset && offset < p.End; offset -= step {
+		first := max(p.Offset, p.First) // what the group has not read may be deleted
+		last := max(first, p.End-newest)
+		step := max(apart, (last-first)/(glances-1))
+		for offset := last; offset >= first && offset < p.End; offset -= step {
 			stopped := false
 			err := t.group.Peek(ctx, p.ID, offset, func(records []consume.Record) {
 				for i := range records {
@@ -138,7 +150,8 @@ func (t *topic) glance(ctx context.Context, partitions []consume.Partition) erro
 			case err != nil:
 				return fmt.Errorf("look for the target's host in partition %d: %w", p.ID, err)
 			case stopped:
-				return errStopped
+				<-ctx.Done()
+				return ctx.Err()
 			}
 		}
 	}
@@ -147,24 +160,37 @@ func (t *topic) glance(ctx context.Context, partitions []consume.Partition) erro
 
 // starts are the offsets to begin with, of those partitions that do not go on where the group is.
 func (t *topic) starts(ctx context.Context, partitions []consume.Partition) (map[int]int64, error) {
+	starts := make(map[int]int64)
+	var others []consume.Partition // that this process did not have yet
 	t.mu.Lock()
-	rewind, first, begun := t.rewind, t.epoch == 0, t.begun
+	for _, p := range partitions {
+		switch at := t.places[p.ID]; {
+		case at == nil:
+			others = append(others, p)
+		case !t.commits:
+			starts[p.ID] = at.next
+		default:
+			starts[p.ID] = max(at.next, p.Offset) // another member was further, or a commit failed
+		}
+	}
+	first := t.epoch == 0
 	t.mu.Unlock()
-	switch {
-	case rewind:
-		return begun, nil
-	case !first || t.cfg.from == nil:
-		return nil, nil
+	if t.cfg.from == nil || len(others) == 0 || t.commits && !first {
+		return starts, nil
 	}
-	all, err := t.group.Partitions(ctx)
-	if err != nil {
-		return nil, err
+	if t.commits {
+		all, err := t.group.Partitions(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if len(partitions) < all {
+			t.log.Warn("others of the group are at work already: goes on where the group is, and not --from", "partitions", len(partitions), "of", all)
+			return starts, nil
+		}
 	}
-	if len(partitions) < all {
-		t.log.Warn("others of the group are at work already: goes on where the group is, and not --from", "partitions", len(partitions), "of", all)
-		return nil, nil
-	}
-	return t.seek(ctx, partitions, *t.cfg.from)
+	sought, err := t.seek(ctx, others, *t.cfg.from)
+	maps.Copy(starts, sought)
+	return starts, err
 }
 
 // seek finds a position in all partitions.
@@ -195,17 +221,10 @@ func (t *topic) seek(ctx context.Context, partitions []consume.Partition, from s
 // behind its beginning, 0.
 func (t *topic) newest(ctx context.Context, ids []int, end, n int64) (map[int]int64, error) {
 	// From low on there are n at least, from high on fewer.
-	low, high := int64(0), time.Now().Add(24*time.Hour).UnixMilli()
+	low, high := int64(0), int64(1)<<60
+	middle := time.Now().Add(24 * time.Hour).UnixMilli() // hardly any is later
 	var starts, later map[int]int64
 	for starts == nil || later == nil || high-low > 1 {
-		middle := low + (high-low)/2
-		switch {
-		case high-low > 1:
-		case starts == nil:
-			middle = low
-		default:
-			middle = high
-		}
 		found, err := t.group.Find(ctx, ids, time.UnixMilli(middle))
 		if err != nil {
 			return nil, fmt.Errorf("look for the newest %d records: %w", n, err)
@@ -218,6 +237,14 @@ func (t *topic) newest(ctx context.Context, ids []int, end, n int64) (map[int]in
 			low, starts = middle, found
 		} else {
 			high, later = middle, found
+		}
+		middle = low + (high-low)/2
+		switch {
+		case high-low > 1:
+		case starts == nil:
+			middle = low
+		default:
+			middle = high
 		}
 	}
 	// Of those that came in the same millisecond some are too many.
@@ -244,63 +271,89 @@ func (t *topic) Consume(ctx context.Context, b *consume.Batch) error {
 	}
 	read, next, live := replay.Read{Newest: router.NoTime}, b.Next, time.Now().Add(-justNow).UnixMilli()
 	var counts replay.Counts
+	var open []int64
+	until := t.cfg.choice.Until
 	for i := range b.Records {
 		record := &b.Records[i]
 		if p.stop != noEnd && record.Offset >= p.stop {
 			next = record.Offset
 			break
 		}
-		if until := t.cfg.choice.Until; !until.IsZero() && record.Time > until.Add(late).UnixMilli() {
+		if !until.IsZero() && record.Time > until.Add(late).UnixMilli() {
 			next, read.Finished = record.Offset, true
 			break
 		}
-		r, seen := p.reader.Read(record.Value, record.Time*1000)
+		arrived := int64(router.NoTime)
+		if record.Time >= 0 {
+			arrived = record.Time * 1000
+		}
+		r, seen := p.reader.Read(record.Value, arrived)
 		if !t.watch.allows(seen.Host) {
-			return errStopped
+			<-ctx.Done()
+			return ctx.Err()
 		}
 		counts.Add(seen)
 		read.Newest = max(read.Newest, seen.Time)
-		if r != nil {
+		switch {
+		case r != nil:
 			r.Partition, r.Offset, r.Epoch = b.Partition, record.Offset, epoch
 			r.Live = record.Time >= live
 			read.Requests = append(read.Requests, r)
+			open = append(open, r.Offset)
+		case !p.held && !until.IsZero() && seen.Time >= until.UnixMicro():
+			p.held = true // who goes on behind until must find it
+			open = append(open, record.Offset)
 		}
 	}
+	read.Taken = func() { t.watch.saw(&counts) } // and not after the report, if it is the last
 	read.AtEnd = b.Next >= b.End
 	read.Finished = read.Finished || p.stop != noEnd && next >= p.stop
 	t.mu.Lock()
-	for _, r := range read.Requests {
-		p.offsets.Open(r.Offset)
+	for _, offset := range open {
+		p.offsets.Open(offset)
 	}
 	p.offsets.Read(next)
-	p.next, p.finished = next, read.Finished
-	done := p.offsets.Next()
+	p.finished = read.Finished
 	t.mu.Unlock()
 	if err := t.merge.Add(ctx, b.Partition, read); err != nil {
 		return err
 	}
-	t.watch.saw(&counts)
-	t.done(b.Partition, done)
+	t.mu.Lock()
+	t.done(b.Partition, p)
+	t.mu.Unlock()
 	return nil
 }
 
-// done tells the group what of a partition is done with.
-func (t *topic) done(partition int, next int64) {
+// done tells the group what of a partition is done with. It needs t.mu: what is told must not be less than before.
+func (t *topic) done(id int, p *part) {
 	if t.commits {
-		t.group.Done(partition, next)
+		t.group.Done(id, p.offsets.Next())
 	}
 }
 
-// Revoked gives the partitions up: what is held of them is dropped, what was sent is waited for.
-func (t *topic) Revoked(ctx context.Context) {
+// Revoked gives the partitions up.
+func (t *topic) Revoked(ctx context.Context) { t.letGo(ctx) }
+
+// letGo drops what is held of the partitions, and waits for what was sent; where all begins anew it is not waited for.
+func (t *topic) letGo(ctx context.Context) {
 	t.merge.Begin(nil)
-	defer context.AfterFunc(ctx, t.landed.Broadcast)()
+	defer context.AfterFunc(ctx, func() {
+		t.mu.Lock() // or the one below could look before and wait after
+		defer t.mu.Unlock()
+		t.landed.Broadcast()
+	})()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for t.revoked = true; t.flying > 0 && ctx.Err() == nil; {
+	for t.revoked = true; t.flying > 0 && !t.rewind && ctx.Err() == nil; {
 		t.landed.Wait()
 	}
-	t.parts = nil
+	for id, p := range t.parts {
+		at := t.places[id]
+		if at.next = p.offsets.Next(); t.rewind {
+			at.next = at.begin
+		}
+	}
+	t.parts, t.rewind = nil, false
 }
 
 func (t *topic) take(r *replay.Request) bool {
@@ -313,20 +366,24 @@ func (t *topic) take(r *replay.Request) bool {
 	return true
 }
 
-func (t *topic) sent(r *replay.Request) {
+func (t *topic) sent(r *replay.Request)    { t.land(r, true) }
+func (t *topic) dropped(r *replay.Request) { t.land(r, false) }
+
+// land notes what became of a request that was taken.
+func (t *topic) land(r *replay.Request, sent bool) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	p := t.parts[r.Partition]
 	if r.Epoch != t.epoch || p == nil {
-		t.mu.Unlock()
 		return
 	}
-	p.offsets.Done(r.Offset)
-	next := p.offsets.Next()
+	if sent {
+		p.offsets.Done(r.Offset)
+		t.done(r.Partition, p)
+	}
 	if t.flying--; t.flying == 0 {
 		t.landed.Broadcast()
 	}
-	t.mu.Unlock()
-	t.done(r.Partition, next)
 }
 
 func (t *topic) again() {
@@ -350,7 +407,7 @@ func (t *topic) progress() (all, read int64) {
 }
 
 func newTopic(cfg *config, log *slog.Logger, merge *replay.Merge, watch *watch) *topic {
-	t := &topic{cfg: cfg, log: log, merge: merge, watch: watch, commits: cfg.sends() && !cfg.loop, begun: make(map[int]int64)}
+	t := &topic{cfg: cfg, log: log, merge: merge, watch: watch, commits: cfg.sends() && !cfg.loop, places: make(map[int]*place)}
 	t.landed = sync.NewCond(&t.mu)
 	return t
 }

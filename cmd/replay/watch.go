@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
+
+	"golang.org/x/net/idna"
 
 	"drain/replay"
 	"drain/settings"
@@ -18,40 +21,71 @@ var errStopped = errors.New("the replay has ended")
 
 // watch sees every record, and keeps requests from the host that they were recorded of.
 type watch struct {
-	host, port string // of the target; host is "" where anything is allowed
-	stop       func(error)
-	report     *report
+	hosts  []address // where requests go; none where anything is allowed
+	stop   func(error)
+	report *report
 }
 
-// newWatch makes a watch for a target, nil where nothing is sent. stop ends the replay.
-func newWatch(target *url.URL, force bool, report *report, stop func(error)) *watch {
+// address is a host as hosts are compared, and a port, "" for any.
+type address struct{ host, port string }
+
+// newWatch makes a watch for a target and the Host header, "" for the target's own; the target is nil where nothing is sent. stop
+// ends the replay.
+func newWatch(target *url.URL, hostHeader string, report *report, stop func(error)) *watch {
 	w := &watch{report: report, stop: stop}
-	if target != nil && !force {
-		w.host, w.port = canonical(target.Hostname()), target.Port()
+	if target != nil {
+		w.hosts = append(w.hosts, address{canonical(target.Hostname()), target.Port()})
+	}
+	if hostHeader != "" {
+		host, _ := split(hostHeader)
+		w.hosts = append(w.hosts, address{host, ""})
 	}
 	return w
 }
 
 // canonical is how hosts are compared.
-func canonical(host string) string { return strings.TrimSuffix(strings.ToLower(host), ".") }
+func canonical(host string) string {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().String()
+	}
+	if ascii, err := idna.Lookup.ToASCII(host); err == nil {
+		host = ascii
+	}
+	return strings.TrimSuffix(strings.ToLower(host), ".")
+}
+
+// split takes a port off.
+func split(host string) (bare, port string) {
+	if h, p, err := net.SplitHostPort(host); err == nil {
+		host, port = h, p
+	}
+	return canonical(strings.Trim(host, "[]")), port
+}
 
 // allows tells whether a record's host is another one than the target. It ends the replay where not: an
 // application would be sent its own requests, which would be recorded again. A port tells hosts apart
 // where both have one.
 func (w *watch) allows(recorded []byte) bool {
-	bare := bytes.TrimPrefix(recorded, []byte("["))
-	if w.host == "" || len(bare) < len(w.host) || !strings.EqualFold(string(bare[:len(w.host)]), w.host) {
+	for _, at := range w.hosts {
+		if !at.looksLike(recorded) {
+			continue
+		}
+		host, port := split(string(recorded))
+		if host != at.host || port != "" && at.port != "" && port != at.port {
+			continue
+		}
+		w.stop(settings.UsageError{Err: fmt.Errorf("TARGET: records were made by %s itself, which would get its own requests again: use another target, or --force", at.host)})
+		return false
+	}
+	return true
+}
+
+// looksLike tells soon of most hosts that they are another one. IPv6 addresses can be written in many ways.
+func (a address) looksLike(recorded []byte) bool {
+	if bytes.Count(recorded, []byte(":")) > 1 {
 		return true
 	}
-	host, port := string(recorded), ""
-	if h, p, err := net.SplitHostPort(host); err == nil {
-		host, port = h, p
-	}
-	if canonical(strings.Trim(host, "[]")) != w.host || port != "" && w.port != "" && port != w.port {
-		return true
-	}
-	w.stop(settings.UsageError{Err: fmt.Errorf("TARGET: records were made by %s itself, which would get its own requests again: use another target, or --force", w.host)})
-	return false
+	return len(recorded) >= len(a.host) && strings.EqualFold(string(recorded[:len(a.host)]), a.host)
 }
 
 func (w *watch) saw(c *replay.Counts) { w.report.saw(c) }
