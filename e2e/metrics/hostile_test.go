@@ -21,7 +21,7 @@ func TestHostilePaths_takeNoRoom(t *testing.T) {
 		hostile = 5_000_000
 	}
 	drain := start(t, "drain", "LOGS_TOPIC=tame")
-	broker := drain.says(`msg="drain listens".* kafka=(\S+)`)
+	broker := drain.Saying(`msg="drain listens".* kafka=(\S+)`)
 	redis := redisserver.Start(t)
 	metrics := start(t, "metrics", "KAFKA_URL="+broker, "REDIS_URL="+redis.URL())
 	control := start(t, "metrics", "KAFKA_URL="+broker, "REDIS_URL="+redis.URL(), "KAFKA_TOPIC=tame", "KAFKA_GROUP=tame")

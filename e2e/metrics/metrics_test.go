@@ -3,10 +3,8 @@
 package metrics
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,11 +14,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -28,7 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"drain/trial/check"
-	"drain/trial/journal"
+	"drain/trial/program"
 	"drain/trial/redisserver"
 )
 
@@ -46,8 +42,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	programs = dir
-	if out, err := exec.Command("go", "build", "-o", dir, "drain/cmd/...").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+	if err := program.Build(dir, "drain/cmd/..."); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
@@ -55,76 +51,27 @@ func run(m *testing.M) int {
 
 // process is a running command.
 type process struct {
+	*program.Program
 	t    *testing.T
 	name string
-	cmd  *exec.Cmd
 	url  string
-	journal.Journal
-	ended chan struct{}
 }
 
 // start starts a command with settings (`NAME=value`) and nothing else in its
 // environment, on a free port.
 func start(t *testing.T, name string, settings ...string) *process {
 	t.Helper()
-	p := &process{t: t, name: name, cmd: exec.Command(filepath.Join(programs, name)), ended: make(chan struct{})}
-	p.cmd.Env = append([]string{"HOME=" + t.TempDir(), "LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0", "BROKER_LISTEN=127.0.0.1:0"}, settings...)
-	p.cmd.Stderr = p
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = p.cmd.Wait(); close(p.ended) }()
-	t.Cleanup(func() {
-		p.kill()
-		if t.Failed() {
-			t.Logf("the log of %s:\n%.20000s", name, p.String())
-		}
-	})
-	return p
-}
-
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended
-	<-p.ended
-}
-
-// says waits for something in the log, and returns what the group in it matched.
-func (p *process) says(pattern string) string {
-	p.t.Helper()
-	return eventually(p.t, p.name+" to say "+pattern, func() (string, error) {
-		select {
-		case <-p.ended:
-			p.t.Fatalf("%s has ended: %s", p.name, p.String())
-		default:
-		}
-		m := regexp.MustCompile(pattern).FindStringSubmatch(p.String())
-		if m == nil {
-			return "", errors.New("it did not")
-		}
-		return m[len(m)-1], nil
-	})
+	settings = append([]string{"LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0", "BROKER_LISTEN=127.0.0.1:0"}, settings...)
+	return &process{Program: program.Start(t, filepath.Join(programs, name), settings), t: t, name: name}
 }
 
 // page waits until metrics shows its page, and tells where.
 func (p *process) page() string {
 	p.t.Helper()
 	if p.url == "" {
-		p.url = "http://" + p.says(`msg="metrics shows its page" listen=(\S+)`)
+		p.url = "http://" + p.Saying(`msg="metrics shows its page" listen=(\S+)`)
 	}
 	return p.url
-}
-
-// term ends it as Heroku does, and tells its exit status.
-func (p *process) term() int {
-	p.t.Helper()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.ended:
-		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(20 * time.Second):
-		p.t.Fatalf("%s did not stop within 20 s", p.name)
-		return -1
-	}
 }
 
 func eventually[T any](t *testing.T, what string, get func() (T, error)) T {
@@ -461,7 +408,7 @@ func TestCounts_areExactWhateverDies(t *testing.T) {
 		for range kills {
 			p := start(t, "metrics", settings...)
 			time.Sleep(time.Duration(300+r.IntN(3000)) * time.Millisecond)
-			p.kill()
+			p.Kill()
 		}
 		close(stop)
 	})
@@ -470,7 +417,7 @@ func TestCounts_areExactWhateverDies(t *testing.T) {
 		for range joins {
 			p := start(t, "metrics", settings...)
 			time.Sleep(time.Duration(500+r.IntN(5000)) * time.Millisecond)
-			if status := p.term(); status != 0 {
+			if status := p.Stop(); status != 0 {
 				t.Errorf("the second process ended with status %d: %s", status, p.String())
 			}
 			time.Sleep(time.Duration(r.IntN(1500)) * time.Millisecond)
@@ -503,14 +450,14 @@ func TestCounts_areExactOnARealKafka(t *testing.T) {
 	settings := []string{"KAFKA_URL=" + kafka, "REDIS_URL=" + redis.URL(), "KAFKA_SESSION_TIMEOUT=6s"}
 	f := newTraffic(t, []string{strings.TrimPrefix(kafka, "kafka://")}, "router", parts)
 	first := start(t, "metrics", settings...)
-	first.says(`takes part in the group`)
+	first.Saying(`takes part in the group`)
 	second := start(t, "metrics", settings...)
 	f.produce(t, 300, 2*time.Second)
-	first.kill()
+	first.Kill()
 	f.produce(t, 300, 2*time.Second)
 	third := start(t, "metrics", settings...)
 	f.produce(t, 300, time.Second)
-	if status := second.term(); status != 0 {
+	if status := second.Stop(); status != 0 {
 		t.Errorf("the second one ended with status %d", status)
 	}
 	f.caughtUp(t, third.page())
@@ -532,15 +479,10 @@ func underMemory(t *testing.T, p *process, most int64) {
 // peak is how many bytes of memory a process had at most.
 func peak(t *testing.T, p *process) int64 {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
+	bytes, ok := p.Peak()
+	if !ok {
+		t.Fatalf("%s has ended", p.name)
 	}
-	_, rest, _ := bytes.Cut(text, []byte("VmHWM:"))
-	var kb int64
-	if _, err := fmt.Sscan(string(rest), &kb); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%s had %d MiB at most", p.name, kb>>10)
-	return kb << 10
+	t.Logf("%s had %d MiB at most", p.name, bytes>>20)
+	return bytes
 }

@@ -121,7 +121,7 @@ func routerLine(at time.Time, more string) string {
 // From a line posted to drain to the page, everything real.
 func TestPage_showsALineSoon(t *testing.T) {
 	drain := start(t, "drain")
-	ingest, broker := "http://"+drain.says(`msg="drain listens" listen=(\S+)`), drain.says(`msg="drain listens".* kafka=(\S+)`)
+	ingest, broker := "http://"+drain.Saying(`msg="drain listens" listen=(\S+)`), drain.Saying(`msg="drain listens".* kafka=(\S+)`)
 	metrics := start(t, "metrics", "KAFKA_URL="+broker)
 	p := open(t, browser.Start(t), metrics.page()+"/?last=1m", 1440, 900)
 	p.until(`document.querySelector('#empty:not([hidden])')`)
@@ -178,7 +178,7 @@ func TestPage_showsALineSoon(t *testing.T) {
 // A page that was left alone with a dead server goes on where it was.
 func TestPage_goesOnAfterACrash(t *testing.T) {
 	drain := start(t, "drain")
-	ingest, broker := "http://"+drain.says(`msg="drain listens" listen=(\S+)`), drain.says(`msg="drain listens".* kafka=(\S+)`)
+	ingest, broker := "http://"+drain.Saying(`msg="drain listens" listen=(\S+)`), drain.Saying(`msg="drain listens".* kafka=(\S+)`)
 	redis := redisserver.Start(t)
 	metrics := start(t, "metrics", "KAFKA_URL="+broker, "REDIS_URL="+redis.URL())
 	p := open(t, browser.Start(t), metrics.page()+"/?last=5m", 1440, 900)
@@ -192,7 +192,7 @@ func TestPage_goesOnAfterACrash(t *testing.T) {
 		}
 	}
 	say(20)
-	metrics.kill()
+	metrics.Kill()
 	p.until(`document.querySelector('#state').dataset.state !== 'live'`)
 	say(20) // nobody counts
 	again := start(t, "metrics", "KAFKA_URL="+broker, "REDIS_URL="+redis.URL(), "LISTEN="+strings.TrimPrefix(metrics.page(), "http://"))

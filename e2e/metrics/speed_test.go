@@ -20,7 +20,7 @@ func TestSpeed_ofABacklog(t *testing.T) {
 		records = 4_000_000
 	}
 	drain := start(t, "drain")
-	broker := drain.says(`msg="drain listens".* kafka=(\S+)`)
+	broker := drain.Saying(`msg="drain listens".* kafka=(\S+)`)
 	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.DefaultProduceTopic("router"), kgo.MaxBufferedRecords(100_000), kgo.ProducerBatchMaxBytes(900_000))
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ import (
 
 	"drain/replay"
 	"drain/trial/check"
-	"drain/trial/journal"
+	"drain/trial/program"
 )
 
 var long = flag.Bool("long", false, "run in full what is run in short")
@@ -43,80 +43,36 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	programs = dir
-	if out, err := exec.Command("go", "build", "-o", dir, "drain/cmd/drain", "drain/cmd/replay", "drain/e2e/replay/target").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+	if err := program.Build(dir, "drain/cmd/drain", "drain/cmd/replay", "drain/e2e/replay/target"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
 }
 
-// process is a running command.
-type process struct {
-	t    *testing.T
-	name string
-	cmd  *exec.Cmd
-	journal.Journal
-	out   bytes.Buffer // standard output, to be read when it has ended
-	ended chan struct{}
-}
-
 // start starts a command with flags, and settings (`NAME=value`) and nothing else in its environment.
-func start(t *testing.T, name string, settings []string, flags ...string) *process {
+func start(t *testing.T, name string, settings []string, flags ...string) *program.Program {
 	t.Helper()
-	p := &process{t: t, name: name, cmd: exec.Command(filepath.Join(programs, name), flags...), ended: make(chan struct{})}
-	p.cmd.Env = append([]string{"HOME=" + t.TempDir()}, settings...)
-	p.cmd.Stderr, p.cmd.Stdout = p, &p.out
-	check.Must(t, p.cmd.Start())
-	go func() { _ = p.cmd.Wait(); close(p.ended) }()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill() // it may have ended
-		<-p.ended
-		if t.Failed() {
-			t.Logf("the log of %s:\n%.5000s\nand it wrote %.3000s", name, p.String(), p.out.String())
-		}
-	})
-	return p
+	return program.Start(t, filepath.Join(programs, name), settings, flags...)
 }
 
-// ends waits for its end.
-func (p *process) ends(status int) *process {
-	p.t.Helper()
-	select {
-	case <-p.ended:
-	case <-time.After(5 * time.Minute):
-		p.t.Fatalf("%s does not end", p.name)
+// ends waits for the end of a replay, and reads its --json.
+func ends(t *testing.T, p *program.Program, status int) *replay.Result {
+	t.Helper()
+	if got := p.Wait(5 * time.Minute); got != status {
+		t.Fatalf("it ended with status %d, want %d", got, status)
 	}
-	if got := p.cmd.ProcessState.ExitCode(); got != status {
-		p.t.Fatalf("%s ended with status %d, want %d", p.name, got, status)
-	}
-	return p
-}
-
-// result is its --json.
-func (p *process) result() *replay.Result {
-	p.t.Helper()
 	r := new(replay.Result)
-	check.Must(p.t, json.Unmarshal(p.out.Bytes(), r))
+	check.Must(t, json.Unmarshal(p.Output(), r))
 	return r
 }
 
-// says waits for something in its log, and returns what the group in it matched.
-func (p *process) says(pattern string) string {
-	p.t.Helper()
-	return check.Within(p.t, 30*time.Second, p.name+" to say "+pattern, func() (string, error) {
-		if m := regexp.MustCompile(pattern).FindStringSubmatch(p.String()); m != nil {
-			return m[len(m)-1], nil
-		}
-		return "", fmt.Errorf("it said %s", p.String())
-	})
-}
-
 // broker is drain with a broker of its own.
-func broker(t *testing.T) (drain *process, kafka, logs string) {
+func broker(t *testing.T) (kafka, logs string) {
 	t.Helper()
-	drain = start(t, "drain", []string{"LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0", "BROKER_LISTEN=127.0.0.1:0"})
-	kafka = drain.says(`msg="drain listens".* kafka=(\S+)`)
-	return drain, kafka, "http://" + drain.says(`msg="drain listens" listen=(\S+)`) + "/logs"
+	drain := start(t, "drain", []string{"LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0", "BROKER_LISTEN=127.0.0.1:0"})
+	kafka = drain.Saying(`msg="drain listens".* kafka=(\S+)`)
+	return kafka, "http://" + drain.Saying(`msg="drain listens" listen=(\S+)`) + "/logs"
 }
 
 var began = time.Now().UTC().Add(-30 * time.Hour).Truncate(time.Second) // brokers delete what is old
@@ -210,7 +166,7 @@ func TestPace_isThatOfTheRecording(t *testing.T) {
 	if *long {
 		rate, seconds, tries, share = 1000, 60, 1, 0.99
 	}
-	_, kafka, _ := broker(t)
+	kafka, _ := broker(t)
 	fill(t, kafka, int(seconds*10*float64(rate))+1, time.Second/time.Duration(rate), "")
 	g := startTarget(t)
 	for _, speed := range []float64{0.5, 1, 2, 10} {
@@ -218,8 +174,8 @@ func TestPace_isThatOfTheRecording(t *testing.T) {
 			n := int(seconds * speed * float64(rate))
 			until := began.Add(time.Duration(n) * time.Second / time.Duration(rate))
 			for try := 1; ; try++ {
-				p := start(t, "replay", []string{"KAFKA_URL=" + kafka, fmt.Sprintf("KAFKA_GROUP=at-%v-%d", speed, try)},
-					"--target="+g.url, fmt.Sprint("--speed=", speed), "--json", "--until="+until.Format(time.RFC3339Nano)).ends(0)
+				r := ends(t, start(t, "replay", []string{"KAFKA_URL=" + kafka, fmt.Sprintf("KAFKA_GROUP=at-%v-%d", speed, try)},
+					"--target="+g.url, fmt.Sprint("--speed=", speed), "--json", "--until="+until.Format(time.RFC3339Nano)), 0)
 				came, _ := g.arrivals()
 				exactly(t, came, n)
 				late, whole := lateness(came, n, speed*float64(rate))
@@ -230,7 +186,7 @@ func TestPace_isThatOfTheRecording(t *testing.T) {
 				}
 				off := float64(whole-wanted) / float64(wanted)
 				t.Logf("speed %v: %d requests; %.2f%% within 5 ms, p50 %v, p99 %v, at most %v; %v for %v, %+.4f%%; replay itself says p99 %.1f ms late", speed, n, 100*in(5*time.Millisecond),
-					late[n/2], late[n*99/100], late[n-1], whole, wanted, 100*off, p.result().Late.P99)
+					late[n/2], late[n*99/100], late[n-1], whole, wanted, 100*off, r.Late.P99)
 				tolerance := wanted / 1000
 				if !*long {
 					tolerance = 20 * time.Millisecond // either end may be late
@@ -269,15 +225,15 @@ func TestSpeed_ofOneProcess(t *testing.T) {
 	if *long {
 		n, least = 1_000_000, 20_000
 	}
-	_, kafka, _ := broker(t)
+	kafka, _ := broker(t)
 	fill(t, kafka, n, time.Millisecond, "")
 	g := startTarget(t)
-	p := start(t, "replay", []string{"KAFKA_URL=" + kafka}, "--target="+g.url, "--speed=max", "--json").ends(0)
+	p := start(t, "replay", []string{"KAFKA_URL=" + kafka}, "--target="+g.url, "--speed=max", "--json")
+	r := ends(t, p, 0)
 	came, _ := g.arrivals()
 	exactly(t, came, n)
-	r := p.result()
 	rate := float64(r.Requests.Sent) / r.Seconds
-	t.Logf("%d requests in %.1f s: %.0f a second, %.1f µs of processor each", n, r.Seconds, rate, float64(p.cmd.ProcessState.UserTime()+p.cmd.ProcessState.SystemTime())/float64(n)/1e3)
+	t.Logf("%d requests in %.1f s: %.0f a second, %.1f µs of processor each", n, r.Seconds, rate, float64(p.Processor())/float64(n)/1e3)
 	if rate < least {
 		t.Errorf("%.0f a second, want %.0f", rate, least)
 	}
@@ -289,7 +245,7 @@ func TestMemory_doesNotGrowWithTheRecording(t *testing.T) {
 	if *long {
 		n = 5_000_000
 	}
-	_, kafka, _ := broker(t)
+	kafka, _ := broker(t)
 	fill(t, kafka, n, 20*time.Millisecond, "&q="+strings.Repeat("x", 200))
 	g := startTarget(t)
 	for name, flags := range map[string][]string{
@@ -300,39 +256,22 @@ func TestMemory_doesNotGrowWithTheRecording(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, "replay", []string{"KAFKA_URL=" + kafka, "KAFKA_GROUP=" + strings.ReplaceAll(name, " ", "-")}, append(flags, "--target="+g.url, "--json")...)
-			most := 0
-			for ended := false; !ended; {
-				if kB, ok := peak(p.cmd.Process.Pid); ok {
-					most = max(most, kB)
-				}
-				select {
-				case <-p.ended:
-					ended = true
-				case <-time.After(50 * time.Millisecond):
+			var most int64
+			for ; !p.HasEnded(); time.Sleep(50 * time.Millisecond) {
+				if bytes, ok := p.Peak(); ok {
+					most = max(most, bytes)
 				}
 			}
-			p.ends(0)
+			if status := p.Wait(time.Second); status != 0 {
+				t.Errorf("it ended with status %d", status)
+			}
 			g.arrivals()
-			t.Logf("%d MiB at most", most>>10)
-			if most == 0 || most >= 64<<10 {
-				t.Errorf("%d kB at most, want less than 64 MiB", most)
+			t.Logf("%d MiB at most", most>>20)
+			if most == 0 || most >= 64<<20 {
+				t.Errorf("%d bytes at most, want less than 64 MiB", most)
 			}
 		})
 	}
-}
-
-// peak is the most memory that a process had.
-func peak(pid int) (kB int, ok bool) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, false
-	}
-	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
-	if m == nil {
-		return 0, false
-	}
-	kB, err = strconv.Atoi(string(m[1]))
-	return kB, err == nil
 }
 
 // On a real Kafka: stopped in the middle, by one Ctrl-C or by several, and started again, every request is sent once.
@@ -372,18 +311,18 @@ func TestRealKafka_goesOnWhereItStopped(t *testing.T) {
 			return all, nil
 		})
 		for range signals {
-			check.Must(t, p.cmd.Process.Signal(syscall.SIGINT))
+			p.Signal(syscall.SIGINT)
 		}
-		if r := p.ends(0).result(); r.Ended != "interrupted" || r.Requests.Sent == 0 || r.Requests.Sent >= n {
+		if r := ends(t, p, 0); r.Ended != "interrupted" || r.Requests.Sent == 0 || r.Requests.Sent >= n {
 			t.Errorf("it ended with %s, and had sent %d", r.Ended, r.Requests.Sent)
 		}
 	}
-	if r := start(t, "replay", settings, "--json").ends(0).result(); r.Ended != "end" {
+	if r := ends(t, start(t, "replay", settings, "--json"), 0); r.Ended != "end" {
 		t.Errorf("it ended with %s", r.Ended)
 	}
 	exactly(t, came, n)
 	// It has all been sent: nothing is left, and --fail-on-diff is not content with that.
-	if r := start(t, "replay", settings, "--json", "--fail-on-diff=1%").ends(1).result(); r.Requests.Sent != 0 {
+	if r := ends(t, start(t, "replay", settings, "--json", "--fail-on-diff=1%"), 1); r.Requests.Sent != 0 {
 		t.Errorf("%d were sent once more", r.Requests.Sent)
 	}
 }
@@ -391,7 +330,7 @@ func TestRealKafka_goesOnWhereItStopped(t *testing.T) {
 // As a Heroku app's lines come in and are played again: with other answers of one route, and a slower one, which
 // are found, and no others.
 func TestDrainedLines_areComparedWithAnswers(t *testing.T) {
-	_, kafka, logs := broker(t)
+	kafka, logs := broker(t)
 	var lines strings.Builder
 	now := time.Now().UTC()
 	const each = 150
@@ -423,8 +362,8 @@ func TestDrainedLines_areComparedWithAnswers(t *testing.T) {
 	}))
 	defer server.Close()
 	page := filepath.Join(t.TempDir(), "report.html")
-	p := start(t, "replay", []string{"KAFKA_URL=" + kafka}, "--target="+server.URL, "--json", "--html="+page, "--fail-on-diff=1%", "--fail-on-slower").ends(1)
-	r := p.result()
+	p := start(t, "replay", []string{"KAFKA_URL=" + kafka}, "--target="+server.URL, "--json", "--html="+page, "--fail-on-diff=1%", "--fail-on-slower")
+	r := ends(t, p, 1)
 	if r.Requests.Read != 6*each || r.Requests.Sent != 4*each || r.Requests.Skipped["redacted"] != each || r.Requests.Skipped["denied"] != each {
 		t.Errorf("%+v", r.Requests)
 	}
@@ -450,18 +389,20 @@ func TestDrainedLines_areComparedWithAnswers(t *testing.T) {
 
 // One of two processes is killed: nothing is lost, and no more is sent twice than what it had not committed.
 func TestKill_losesNothing(t *testing.T) {
-	_, kafka, _ := broker(t)
+	kafka, _ := broker(t)
 	const n, each = 6000, 2 * time.Millisecond
 	fill(t, kafka, n, each, "")
 	g := startTarget(t)
 	settings := []string{"KAFKA_URL=" + kafka, "KAFKA_SESSION_TIMEOUT=6s"}
 	first := start(t, "replay", settings, "--target="+g.url)
-	first.says("takes part in the group")
+	first.Saying("takes part in the group")
 	second := start(t, "replay", settings, "--target="+g.url)
-	second.says("takes part in the group")
+	second.Saying("takes part in the group")
 	time.Sleep(3 * time.Second) // of 12
-	check.Must(t, first.cmd.Process.Kill())
-	second.ends(0)
+	first.Kill()
+	if status := second.Wait(time.Minute); status != 0 {
+		t.Errorf("the other one ended with status %d", status)
+	}
 	came, all := g.arrivals()
 	for i := range n {
 		if len(came[i]) == 0 {
