@@ -216,18 +216,28 @@ func (r *Reader) why(q *router.Request, at int64) Reason {
 	if q.Status == http.StatusSwitchingProtocols {
 		return Upgraded
 	}
-	if r.denied() {
+	if r.denied(q.Path) {
 		return Denied
 	}
 	return Chosen
 }
 
-// denied tells whether r.path is on the deny-list, as it is or with its percent-encoding undone.
-func (r *Reader) denied() bool {
+// denied tells whether a path is on the deny-list, as it is or with its percent-encoding undone. That a parameter which was redacted
+// has a value does not count, as in `token=`: what it held is not sent.
+func (r *Reader) denied(path []byte) bool {
 	if len(r.choice.Deny) == 0 {
 		return false
 	}
-	r.lower = append(r.lower[:0], bytes.ToLower(r.path)...)
+	r.lower = r.lower[:0]
+	for part := range bytes.SplitAfterSeq(path, []byte("&")) {
+		if bytes.Contains(part, redacted) {
+			begin := bytes.IndexByte(part, '?') + 1
+			r.lower = append(r.lower, bytes.ToLower(part[:begin])...)
+			part = bytes.Replace(part[begin:], []byte("="), []byte(" "), 1)
+			part = bytes.ReplaceAll(part, redacted, []byte(r.choice.RedactedValue))
+		}
+		r.lower = append(r.lower, bytes.ToLower(part)...)
+	}
 	if r.holdsDenied() {
 		return true
 	}

@@ -26,6 +26,7 @@
     (recorded ? `Recorded ${moment(recorded.first)} to ${moment(recorded.last)} UTC (${length(recorded.seconds)}); sent ` : "Sent ") +
     `${result.speed === 0 ? "as fast as can be" : "at speed " + result.speed}, in ${length(result.seconds)} from ${moment(result.began)} UTC` +
     (result.ended === "end" ? "" : `, ended: ${result.ended}`);
+  if (result.note) document.getElementById("when").append(make("br"), result.note);
   const verdict = document.getElementById("verdict");
   verdict.textContent = result.verdict.failed ? "Failed: " + result.verdict.why.join("; ") : share(result.compared.differ) + " of the answers differ";
   verdict.className = result.verdict.failed ? "failed" : "";

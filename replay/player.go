@@ -63,14 +63,14 @@ type Held int
 
 // What requests wait for.
 const (
-	ByNothing     Held = iota
-	ByRate             // MaxRPS
-	ByConcurrency      // as many as may be are under way
-	ByClient           // one of the same client is under way
+	ByNothing     Held = iota // but for its turn on the machine
+	ByRate                    // MaxRPS
+	ByConcurrency             // as many as may be are under way
+	ByClient                  // one of the same client is under way
 	numHeld
 )
 
-var heldNames = [numHeld]string{"nothing", "max_rps", "concurrency", "client"}
+var heldNames = [numHeld]string{"scheduling", "max_rps", "concurrency", "client"}
 
 // String is its name in reports.
 func (h Held) String() string { return heldNames[h] }

@@ -102,11 +102,11 @@ func (r *Report) Read() (all int64, skipped map[string]int64) {
 
 // Sent counts a request, which stays the caller's.
 func (r *Report) Sent(s *Sent) {
+	r.took = max(r.took, s.At)
 	if s.Failure == Stopped {
 		r.stopped++
 		return
 	}
-	r.took = max(r.took, s.At)
 	if s.Time != router.NoTime {
 		r.first, r.last = min(r.first, s.Time), max(r.last, s.Time)
 	}

@@ -20,6 +20,8 @@ type Result struct {
 	Source string `json:"source"` // the topic, or the file
 	// Ended is why: "end", "interrupted" or "error".
 	Ended string `json:"ended"`
+	// Note is what else is to be known, "" for nothing.
+	Note string `json:"note,omitempty"`
 
 	Speed    float64   `json:"speed"` // 0 for max
 	Began    time.Time `json:"began"`
@@ -51,6 +53,7 @@ type Requests struct {
 	Read       int64            `json:"read"`
 	Sent       int64            `json:"sent"`
 	Skipped    map[string]int64 `json:"skipped"` // by Reason
+	Ahead      int64            `json:"ahead"`   // read, and to be sent when the replay ended
 	Escaped    int64            `json:"escaped"`
 	Stopped    int64            `json:"stopped"` // sent at the end, and not counted as such: their answers were not waited for
 	OutOfOrder int64            `json:"out_of_order"`
@@ -175,6 +178,7 @@ type Verdict struct {
 // Frame is what a Report does not know of a replay.
 type Frame struct {
 	Target, Source, Ended string
+	Note                  string
 	Speed                 float64
 	Began                 time.Time
 	OutOfOrder            int64
@@ -190,7 +194,7 @@ type Frame struct {
 // Result is what was gathered so far.
 func (r *Report) Result(f Frame) *Result {
 	out := &Result{
-		Target: f.Target, Source: f.Source, Ended: f.Ended, Speed: f.Speed, Began: f.Began.UTC(), Seconds: r.took.Seconds(),
+		Target: f.Target, Source: f.Source, Ended: f.Ended, Note: f.Note, Speed: f.Speed, Began: f.Began.UTC(), Seconds: r.took.Seconds(),
 		Requests: Requests{Sent: r.all.sent, Escaped: r.counts.Escaped, Stopped: r.stopped, OutOfOrder: f.OutOfOrder, Rounds: f.Rounds},
 		Pauses:   f.Pauses.shown(),
 		Stalls:   f.Stalls.shown(),
@@ -205,6 +209,7 @@ func (r *Report) Result(f Frame) *Result {
 		out.Recorded = &Span{moment(r.first), moment(r.last), (float64(r.last) - float64(r.first)) / 1e6}
 	}
 	out.Requests.Read, out.Requests.Skipped = r.Read()
+	out.Requests.Ahead = max(r.counts.Reasons[Chosen]-r.all.sent-r.stopped, 0)
 	out.Late = r.lateness()
 	out.Compared = r.all.compared()
 	out.Verdict = verdict(out, f)

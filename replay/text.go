@@ -17,6 +17,9 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
+// NothingRead is what is said where no record was read.
+const NothingRead = "there was nothing to read: the file is empty, or the group has been at the end of the topic already, or --from is; --from beginning has it sent again"
+
 // routesShown is how many routes the text lists; JSON and the page have all.
 const routesShown = 30
 
@@ -27,6 +30,9 @@ const examplesShown = 5
 func (r *Result) WriteText(w io.Writer) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s to %s, %s%s\n\n", Shown(r.Source), Shown(r.Target), speed(r.Speed), map[bool]string{true: ", " + r.Ended, false: ""}[r.Ended != "end"])
+	if r.Note != "" {
+		fmt.Fprintf(&b, "%s\n\n", Shown(r.Note))
+	}
 	facts := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fact := func(name, format string, args ...any) {
 		fmt.Fprintf(facts, "%s\t%s\n", name, fmt.Sprintf(format, args...))
@@ -36,6 +42,9 @@ func (r *Result) WriteText(w io.Writer) error {
 	}
 	fact("took", "%s", seconds(r.Seconds))
 	fact("sent", "%s of %s records%s", count(r.Requests.Sent), count(r.Requests.Read), listed(r.Requests.Skipped, "; left out: "))
+	if r.Requests.Ahead > 0 {
+		fact("not sent yet", "%s more were read", count(r.Requests.Ahead))
+	}
 	if r.Requests.Stopped > 0 {
 		fact("stopped", "%s more were sent, whose answers were not waited for at the end", count(r.Requests.Stopped))
 	}
@@ -69,7 +78,7 @@ func (r *Result) WriteText(w io.Writer) error {
 	}
 	facts.Flush()
 	if r.Requests.Read == 0 && r.Ended == "end" {
-		b.WriteString("\nthere was nothing to read: the file is empty, or the group has been at the end of the topic already, or --from is; --from beginning has it sent again\n")
+		b.WriteString("\n" + NothingRead + "\n")
 	}
 	if len(r.Status) > 0 {
 		b.WriteByte('\n')

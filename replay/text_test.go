@@ -249,7 +249,7 @@ func keys(prefix string, v any, into map[string]bool) {
 func TestJSON_hasTheseKeys(t *testing.T) {
 	want := strings.Fields(`
 		target source ended speed began seconds recorded recorded.first recorded.last recorded.seconds
-		requests requests.read requests.sent requests.skipped requests.skipped.* requests.escaped requests.stopped requests.out_of_order requests.rounds
+		requests requests.read requests.sent requests.skipped requests.skipped.* requests.ahead requests.escaped requests.stopped requests.out_of_order requests.rounds
 		late late.requests late.share late.by late.by.* late.p50_ms late.p99_ms late.max_ms
 		pauses pauses.times pauses.seconds stalled stalled.times stalled.seconds gaps_shortened gaps_shortened.times gaps_shortened.seconds network network.round_trip_ms network.connections network.resent
 		compared compared.same compared.other_status compared.no_answer compared.failures compared.failures.* compared.no_recorded_status compared.unconditional compared.differ
@@ -272,7 +272,7 @@ func TestJSON_hasTheseKeys(t *testing.T) {
 	// Of nothing there are nulls, zeros and empty lists: no key is left out that a script would look into.
 	empty, err := json.Marshal(of(NewReport(nil)))
 	if want := `{"target":"http://staging","source":"router","ended":"end","speed":1,"began":"0001-01-01T00:00:00Z","seconds":0,"recorded":null,` +
-		`"requests":{"read":0,"sent":0,"skipped":{},"escaped":0,"stopped":0,"out_of_order":0,"rounds":0},"late":{"requests":0,"share":0,"by":{},"p50_ms":0,"p99_ms":0,"max_ms":0},` +
+		`"requests":{"read":0,"sent":0,"skipped":{},"ahead":0,"escaped":0,"stopped":0,"out_of_order":0,"rounds":0},"late":{"requests":0,"share":0,"by":{},"p50_ms":0,"p99_ms":0,"max_ms":0},` +
 		`"pauses":{"times":0,"seconds":0},"stalled":{"times":0,"seconds":0},"gaps_shortened":{"times":0,"seconds":0},"network":{"round_trip_ms":0,"connections":0,"resent":0},` +
 		`"compared":{"same":0,"other_status":0,"no_answer":0,"failures":{},"no_recorded_status":0,"unconditional":0,"differ":0},"status":[],"times":null,"routes":[],` +
 		`"series":{"step_s":0,"points":[]},"verdict":{"fail_on_diff":0,"failed":false}}`; err != nil || string(empty) != want {

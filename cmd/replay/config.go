@@ -349,7 +349,9 @@ func (c *config) readSpan(r *settings.Reader, f *flags, now time.Time) {
 	case "":
 		c.follow = c.from != nil && *c.from == settings.Position{}
 	default:
-		c.choice.Until = r.Time("UNTIL", f.Until, now)
+		if c.choice.Until = r.Time("UNTIL", f.Until, now); c.choice.Until.IsZero() {
+			r.Err = fmt.Errorf("%w, end or never", r.Err)
+		}
 	}
 	switch until := c.choice.Until; {
 	case until.IsZero():

@@ -233,6 +233,7 @@ func decompressed(r io.Reader) (io.ReadCloser, error) {
 func (f *file) take(*replay.Request) bool { return true }
 func (f *file) sent(*replay.Request)      {}
 func (f *file) dropped(*replay.Request)   {}
+func (f *file) note() string              { return "" }
 func (f *file) ready() error              { return nil }
 
 func (f *file) again() {

@@ -12,8 +12,10 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mattn/go-isatty"
@@ -50,8 +52,11 @@ const (
 	memoryLimit     = 50 << 20
 	usualPartitions = 8
 	partitionMemory = 1 << 20
-	// patience is for how long Kafka is waited for at the start.
-	patience = 30 * time.Second
+	// patience is for how long Kafka is waited for at the start, and ownPatience drain's own broker, for which a group is
+	// waited for as well; after impatience it is told.
+	patience    = 30 * time.Second
+	ownPatience = 15 * time.Second
+	impatience  = 2 * time.Second
 )
 
 // run is the program. It ends with the recording, or with ctx, and then reports.
@@ -164,10 +169,24 @@ func (r *replaying) open() (err error) {
 
 // waitForSource ends the replay if it cannot begin.
 func (r *replaying) waitForSource(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(patience):
-		if err := r.source.ready(); err != nil && !r.merge.Begun() {
+	longest := patience
+	if r.cfg.ownBroker {
+		longest = ownPatience
+	}
+	longest = max(longest, r.cfg.session+ownPatience/3)
+	for _, wait := range []time.Duration{impatience, longest - impatience} {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		err := r.source.ready()
+		switch {
+		case err == nil || r.merge.Begun():
+			return
+		case wait == impatience:
+			r.log.Info("waits for Kafka, or for the group: after a process of it was killed that takes KAFKA_SESSION_TIMEOUT", "group", r.cfg.group, "session_timeout", r.cfg.session)
+		default:
 			if r.cfg.ownBroker {
 				err = fmt.Errorf("%w: start drain, or set KAFKA_URL", err)
 			}
@@ -183,7 +202,17 @@ func (r *replaying) play(ctx context.Context) error {
 	defer to.close()
 	rounds, inRound := 1, 0
 	play, pace := cfg.play, cfg.pace
-	play.Pace, play.Send = &pace, to.send
+	play.Pace = &pace
+	var failed atomic.Pointer[string] // what the target last failed by
+	play.Send = func(ctx context.Context, request *replay.Request) replay.Outcome {
+		out := to.send(ctx, request)
+		if by := out.Failure.String(); out.Failure != replay.Answered {
+			failed.Store(&by)
+		} else if by = strconv.Itoa(out.Status); out.Status >= 500 {
+			failed.Store(&by)
+		}
+		return out
+	}
 	play.Next = func(ctx context.Context) (*replay.Request, error) {
 		for {
 			request, err := r.next(ctx)
@@ -218,7 +247,7 @@ func (r *replaying) play(ctx context.Context) error {
 	}
 	play.Paused = func(paused bool) {
 		if paused {
-			r.log.Warn("the target fails: the replay pauses until it answers again", "target", cfg.target.String())
+			r.log.Warn("the target fails: the replay pauses until it answers again", "target", cfg.target.String(), "because", *failed.Load())
 		} else {
 			r.log.Info("the replay goes on")
 		}
@@ -232,6 +261,7 @@ func (r *replaying) play(ctx context.Context) error {
 		}
 		f.RoundTrip, f.Connections = to.roundTrip()
 		f.Resent = to.resent.Load()
+		f.Note = r.source.note()
 		f.Pauses, f.Stalls = player.Pauses(), player.Stalls()
 		return f
 	}
@@ -246,6 +276,9 @@ func (r *replaying) play(ctx context.Context) error {
 		}
 	}
 	result := r.report.result(frame(ended))
+	if read := result.Requests.Read; cfg.file != "" && err == nil && read > 0 && result.Requests.Skipped["not_json"]+result.Requests.Skipped["other_shape"] == read {
+		err = fmt.Errorf("%q holds no record: use a file that --record wrote", cfg.file)
+	}
 	if result.Requests.Sent == 0 && err != nil {
 		return err // there is nothing to report
 	}
@@ -319,6 +352,9 @@ func (r *replaying) onlyRecord(ctx context.Context) error {
 func (r *replaying) greet() {
 	cfg := r.cfg
 	args := []any{"from", cfg.source()}
+	if text := replay.DefaultDeny[0]; len(cfg.choice.Deny) > 0 && !slices.Contains(cfg.choice.Deny, text) && !cfg.choice.Whole {
+		r.log.Warn("--deny takes the place of the default list: add --deny default to keep that", "deny", strings.Join(cfg.choice.Deny, " "))
+	}
 	switch {
 	case cfg.sends():
 		var names []string

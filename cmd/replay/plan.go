@@ -58,6 +58,9 @@ type route struct {
 // firstShown is how many requests a plan shows.
 const firstShown = 10
 
+// routesShown is how many routes its text lists.
+const routesShown = 30
+
 // plan reads what there is, sends nothing, and says what would be sent.
 func (r *replaying) plan(ctx context.Context) error {
 	cfg := r.cfg
@@ -144,6 +147,9 @@ func (p *plan) write(w io.Writer) error {
 		b.WriteString("; interrupted, so there is more")
 	}
 	fmt.Fprintln(&b)
+	if p.Read == 0 && !p.Interrupted {
+		b.WriteString(replay.NothingRead + "\n")
+	}
 	for _, reason := range slices.Sorted(maps.Keys(p.Skipped)) {
 		fmt.Fprintf(&b, "  not %s: %s\n", humanize.Comma(p.Skipped[reason]), strings.ReplaceAll(reason, "_", " "))
 	}
@@ -163,7 +169,11 @@ func (p *plan) write(w io.Writer) error {
 		if i == 0 {
 			fmt.Fprint(table, "\nROUTE\tREQUESTS\n")
 		}
-		fmt.Fprintf(table, "%s %s\t%s\n", replay.Shown(r.Method), replay.Shown(r.Route), humanize.Comma(r.Requests))
+		if i == routesShown {
+			fmt.Fprintf(table, "… and %d more: --json has all\n", len(p.Routes)-i)
+			break
+		}
+		fmt.Fprintf(table, "%s\t%s\n", replay.Shown(strings.TrimSpace(r.Method+" "+r.Route)), humanize.Comma(r.Requests))
 	}
 	table.Flush()
 	_, err := w.Write(b.Bytes())

@@ -28,6 +28,8 @@ type source interface {
 	again()
 	// progress is how many records there are to read, 0 where there is no end, and how many were.
 	progress() (all, read int64)
+	// note is what else the report is to say, "" for nothing.
+	note() string
 	// ready is nil while the source can be read, or says why not.
 	ready() error
 }
@@ -47,6 +49,7 @@ type topic struct {
 	places  map[int]*place
 	rewind  bool // the partitions that it has are to begin where this process began with them
 	revoked bool
+	noted   string
 	flying  int        // requests that were taken, of this epoch
 	landed  *sync.Cond // flying became 0
 }
@@ -185,6 +188,9 @@ func (t *topic) starts(ctx context.Context, partitions []consume.Partition) (map
 		}
 		if len(partitions) < all {
 			t.log.Warn("others of the group are at work already: goes on where the group is, and not --from", "partitions", len(partitions), "of", all)
+			t.mu.Lock()
+			t.noted = fmt.Sprintf("others of the group were at work: this is of %d of %d partitions at first, from where the group was and not --from", len(partitions), all)
+			t.mu.Unlock()
 			return starts, nil
 		}
 	}
@@ -391,6 +397,12 @@ func (t *topic) again() {
 	t.rewind = true
 	t.mu.Unlock()
 	t.group.Reassign()
+}
+
+func (t *topic) note() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.noted
 }
 
 func (t *topic) progress() (all, read int64) {

@@ -26,19 +26,19 @@ type watch struct {
 	report *report
 }
 
-// address is a host as hosts are compared, and a port, "" for any.
-type address struct{ host, port string }
+// address is a host as hosts are compared, a port, "" for any, and the setting that names it.
+type address struct{ setting, host, port string }
 
 // newWatch makes a watch for a target and the Host header, "" for the target's own; the target is nil where nothing is sent. stop
 // ends the replay.
 func newWatch(target *url.URL, hostHeader string, report *report, stop func(error)) *watch {
 	w := &watch{report: report, stop: stop}
 	if target != nil {
-		w.hosts = append(w.hosts, address{canonical(target.Hostname()), target.Port()})
+		w.hosts = append(w.hosts, address{"TARGET", canonical(target.Hostname()), target.Port()})
 	}
 	if hostHeader != "" {
 		host, _ := split(hostHeader)
-		w.hosts = append(w.hosts, address{host, ""})
+		w.hosts = append(w.hosts, address{"HEADER", host, ""})
 	}
 	return w
 }
@@ -74,7 +74,7 @@ func (w *watch) allows(recorded []byte) bool {
 		if host != at.host || port != "" && at.port != "" && port != at.port {
 			continue
 		}
-		w.stop(settings.UsageError{Err: fmt.Errorf("TARGET: records were made by %s itself, which would get its own requests again: use another target, or --force", at.host)})
+		w.stop(settings.UsageError{Err: fmt.Errorf("%s: records were made by %s itself, which would get its own requests again: use another host, or --force", at.setting, at.host)})
 		return false
 	}
 	return true

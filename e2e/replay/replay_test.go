@@ -160,9 +160,9 @@ func exactly(t *testing.T, came map[int][]time.Duration, n int) {
 }
 
 // A thousand requests a second were recorded: at every speed they come when they are due, and all together take as long as
-// they should. In short it is fewer, and some may come late: other tests are at work beside it.
+// they should. In short it is fewer, and half of them may come late: other tests are at work beside it.
 func TestPace_isThatOfTheRecording(t *testing.T) {
-	rate, seconds, tries, share := 250, 3.0, 5, 0.95
+	rate, seconds, tries, share := 250, 3.0, 5, 0.5
 	if *long {
 		rate, seconds, tries, share = 1000, 60, 1, 0.99
 	}
@@ -189,7 +189,7 @@ func TestPace_isThatOfTheRecording(t *testing.T) {
 					late[n/2], late[n*99/100], late[n-1], whole, wanted, 100*off, r.Late.P99)
 				tolerance := wanted / 1000
 				if !*long {
-					tolerance = 20 * time.Millisecond // either end may be late
+					tolerance = 50 * time.Millisecond // either end may be late
 				}
 				if in(5*time.Millisecond) >= share && (whole-wanted).Abs() <= tolerance {
 					return
