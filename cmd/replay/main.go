@@ -174,23 +174,25 @@ func (r *replaying) waitForSource(ctx context.Context) {
 		longest = ownPatience
 	}
 	longest = max(longest, r.cfg.session+ownPatience/3)
-	for _, wait := range []time.Duration{impatience, longest - impatience} {
+	for waited, wait := time.Duration(0), impatience; ; wait = time.Second {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
+		waited += wait
 		err := r.source.ready()
 		switch {
-		case err == nil || r.merge.Begun():
+		case r.merge.Begun():
 			return
-		case wait == impatience:
+		case waited == impatience:
 			r.log.Info("waits for Kafka, or for the group: after a process of it was killed that takes KAFKA_SESSION_TIMEOUT", "group", r.cfg.group, "session_timeout", r.cfg.session)
-		default:
+		case waited >= longest && err != nil:
 			if r.cfg.ownBroker {
 				err = fmt.Errorf("%w: start drain, or set KAFKA_URL", err)
 			}
 			r.stop(fmt.Errorf("read the topic %s: %w", r.cfg.topic, err))
+			return
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"drain/consume"
@@ -42,6 +43,7 @@ type topic struct {
 	watch   *watch
 	commits bool
 	group   *consume.Group
+	asking  atomic.Bool // where to begin
 
 	mu      sync.Mutex // guards the following
 	parts   map[int]*part
@@ -77,11 +79,20 @@ const justNow = 10 * time.Second
 const late = time.Minute
 
 func (t *topic) run(ctx context.Context) error { return t.group.Run(ctx) }
-func (t *topic) ready() error                  { return t.group.Ready() }
+
+// ready says nothing while it asks where to begin: many questions take their time where Kafka is far away.
+func (t *topic) ready() error {
+	if t.asking.Load() {
+		return nil
+	}
+	return t.group.Ready()
+}
 
 // Assigned says where each partition begins and ends.
 func (t *topic) Assigned(ctx context.Context, partitions []consume.Partition) error {
 	t.letGo(ctx)
+	t.asking.Store(true)
+	defer t.asking.Store(false)
 	starts, err := t.starts(ctx, partitions)
 	if err != nil {
 		return err
