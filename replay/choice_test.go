@@ -79,6 +79,7 @@ func TestReader_chooses(t *testing.T) {
 		{"truncated", Choice{}, record("truncated=true"), Cut},
 		{"redacted", Choice{}, record("path=/x?key=[REDACTED]&a=b"), Redacted},
 		{"redacted, with a value for it", Choice{RedactedValue: "test"}, record("path=/x?key=[REDACTED]&a=b"), Chosen},
+		{"a WebSocket", Choice{}, record("status=101"), Upgraded},
 		{"denied", Choice{Deny: DefaultDeny}, record("path=/users/logout"), Denied},
 		{"denied in capitals", Choice{Deny: DefaultDeny}, record("path=/Users/LogOut?x"), Denied},
 		{"denied behind percents", Choice{Deny: DefaultDeny}, record("path=/users/%6cog%4Fut"), Denied},

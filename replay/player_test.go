@@ -799,3 +799,72 @@ func TestPlayer_aClientHoldsUpNobodyElse(t *testing.T) {
 		}
 	})
 }
+
+// An answer counts when it comes, also one that was waited for longer than the breaker looks back.
+func TestPlayer_pausesForATargetThatHangs(t *testing.T) {
+	for _, timeout := range []time.Duration{5 * time.Second, 30 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			p, sent := play(t, Config{Pace: &Pace{Speed: 1}, Break: 0.5, Concurrency: 128}, every(100*time.Millisecond, 1000), func(*Request) Outcome {
+				return Outcome{Failure: TimedOut, Took: timeout}
+			})
+			if p.Pauses().Times == 0 {
+				t.Errorf("timeout %v: %d were sent, without a pause", timeout, len(sent))
+			}
+		})
+	}
+}
+
+func TestPlayer_tellsOfAnOutageOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var told []bool
+		p, _ := play(t, Config{Pace: &Pace{Speed: 1}, Break: 0.5, Paused: func(paused bool) { told = append(told, paused) }}, every(10*time.Millisecond, 3000), func(*Request) Outcome {
+			if since := time.Since(began); since > 5*time.Second && since < 65*time.Second {
+				return Outcome{Failure: Refused}
+			}
+			return Outcome{Status: 200, Took: time.Millisecond}
+		})
+		if pauses := p.Pauses(); pauses.Times != 1 || pauses.Long < 50*time.Second || pauses.Long > 62*time.Second || !slices.Equal(told, []bool{true, false}) {
+			t.Errorf("%+v for one outage of 60 s, told %v", pauses, told)
+		}
+	})
+}
+
+// Who follows a topic, and cannot keep up with it for the target, is told so.
+func TestPlayer_isLateWhileItFollowsWhereTheTargetIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		requests := every(100*time.Millisecond, 100)
+		for _, r := range requests {
+			r.Live = true
+		}
+		_, sent := play(t, Config{Pace: &Pace{Speed: 1}, Concurrency: 1}, requests, func(*Request) Outcome { return Outcome{Status: 200, Took: time.Second} })
+		inOrder(sent)
+		if last := sent[len(sent)-1]; last.Late < 80*time.Second || last.Held != ByConcurrency {
+			t.Errorf("10 s of requests took 100: the last one is %v late, held by %v", last.Late, last.Held)
+		}
+	})
+}
+
+// What was due while nothing could be read is not sent all at once.
+func TestPlayer_makesUpForNoStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		left := every(10*time.Millisecond, 10_000)
+		p, sent := play(t, Config{Pace: &Pace{Speed: 1}, Concurrency: 1000, Next: func(context.Context) (*Request, error) {
+			switch len(left) {
+			case 0:
+				return nil, io.EOF
+			case 9000:
+				time.Sleep(time.Minute) // Kafka is away
+			}
+			r := left[0]
+			left = left[1:]
+			return r, nil
+		}}, nil, fine)
+		if most := mostWithin(time.Second, sent); most > 110 {
+			t.Errorf("100 a second were recorded, and %d were sent in one", most)
+		}
+		if stalls := p.Stalls(); stalls.Times != 1 || stalls.Long < 59*time.Second || stalls.Long > 61*time.Second {
+			t.Errorf("stalls: %+v", stalls)
+		}
+	})
+}

@@ -432,6 +432,7 @@ func TestReport_verdicts(t *testing.T) {
 		{"none may differ, one does", many(1000, 1), 0, false, []string{"0.1% of the answers differ, more than 0%"}},
 		{"all may differ", many(10, 10), 1, false, nil},
 		{"nothing was sent", many(0, 0), percent("1"), false, []string{"nothing was sent, so nothing was compared"}},
+		{"nothing was sent that could be slower", many(0, 0), -1, true, []string{"nothing was sent, so nothing was compared"}},
 		{"a slower route that nobody asks for", slow, 0, false, nil},
 		{"a slower route", slow, -1, true, []string{"GET /slow is slower"}},
 		{"no slower route", many(100, 0), -1, true, nil},

@@ -528,3 +528,46 @@ func TestNothingHostileIsShown(t *testing.T) {
 		}
 	}
 }
+
+// A request that a kept connection ends on is sent once more, on a new one, and not on each that is kept: it may be what ends
+// them. One that changes something is not.
+func TestARequestMeetsTheEndOfAConnectionOnce(t *testing.T) {
+	s := newServer(t)
+	s.on("/crash", first("", closes))
+	var all []entry
+	for i := range 60 {
+		all = append(all, entry{path: fmt.Sprint("/", i)})
+		if i%10 == 9 {
+			all = append(all, entry{path: "/crash"}, entry{path: "/crash", method: "POST"})
+		}
+	}
+	p := play(t, 0, "--file="+recorded(t, all...), "--target="+s.url, "--json", "--speed=max", "--concurrency=8", "--methods=GET,POST", "--unsafe", "--breaker=off")
+	r := p.result()
+	came := make(map[string]int64)
+	for _, q := range s.received() {
+		if q.target == "/crash" {
+			came[q.method]++
+		}
+	}
+	if came["POST"] != 6 || came["GET"] <= 6 || came["GET"] > 12 || r.Network.Resent < came["GET"]-6 {
+		t.Errorf("of 6 each %v came, %d were sent once more", came, r.Network.Resent)
+	}
+	if r.Compared.Failures["reset"] != 12 || r.Compared.Same != 60 {
+		t.Errorf("%+v", r.Compared)
+	}
+}
+
+// Whoever is asked for www.example.com answers for it, wherever it is.
+func TestTheHostHeaderMayNotNameARecordedHost(t *testing.T) {
+	s := newServer(t)
+	args := []string{"--file=" + recorded(t, paths("/")...), "--target=" + s.url, "--header=Host: SHOP.example.com:80"}
+	p := play(t, 2, args...)
+	if text := p.stderr.String(); !strings.HasSuffix(text, "replay: HEADER: records were made by shop.example.com itself, which would get its own requests again: use another host, or --force\n") {
+		t.Error(text)
+	}
+	if got := s.received(); len(got) > 0 {
+		t.Errorf("%d came", len(got))
+	}
+	play(t, 0, append(args, "--force")...)
+	s.only()
+}

@@ -1302,3 +1302,19 @@ func TestTopic_goesOnWhenKafkaIsBack(t *testing.T) {
 		t.Error("all was sent before")
 	}
 }
+
+// What was recorded at the end that was asked for, or later, is for the next replay, although it was read.
+func TestTopic_goesOnBehindUntil(t *testing.T) {
+	t.Parallel()
+	w := newTopicWorld(t, 1)
+	began := topicPast()
+	var records []*kgo.Record
+	for i := range 10 {
+		records = append(records, topicRecord(0, began.Add(time.Duration(i)*20*time.Second), strconv.Itoa(i)))
+	}
+	w.write(records...)
+	w.plays("--speed=max", "--until="+began.Add(61*time.Second).UTC().Format(time.RFC3339))
+	topicExact(t, "before it", w.target.got(), topicIDs(0, 4))
+	w.plays("--speed=max")
+	topicExact(t, "in both", w.target.got(), topicIDs(0, 10))
+}
