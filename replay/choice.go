@@ -89,6 +89,7 @@ type Reader struct {
 	decoder router.Decoder
 	record  router.Request
 	path    []byte // of record, with RedactedValue
+	target  []byte // of path
 	lower   []byte
 
 	requests sync.Pool
@@ -155,15 +156,13 @@ func (r *Reader) Read(record []byte, arrived int64) (*Request, Seen) {
 		return nil, seen
 	}
 	request := r.requests.Get().(*Request)
-	size := 4*len(q.Path) + len(r.path) + len(id) + len(q.Fwd)
+	r.target, seen.Escaped = AppendTarget(r.target[:0], r.path)
+	size := len(q.Path) + len(r.target) + len(id) + len(q.Fwd)
 	if r.choice.KeepRecords {
 		size += len(record)
 	}
 	request.bytes = slices.Grow(request.bytes[:0], size)
-	request.Path = request.keep(q.Path)
-	from := len(request.bytes)
-	request.bytes, seen.Escaped = AppendTarget(request.bytes, r.path)
-	request.Target = request.bytes[from:len(request.bytes):len(request.bytes)]
+	request.Path, request.Target = request.keep(q.Path), request.keep(r.target)
 	request.ID, request.Fwd = request.keep(id), request.keep(q.Fwd)
 	if r.choice.KeepRecords {
 		request.Record = request.keep(record)
