@@ -101,21 +101,15 @@ func (r *Result) writeMatrix(b *bytes.Buffer) {
 		rows[p.Recorded], columns[p.Answered] = true, true
 		cells[[2]int{p.Recorded, p.Answered}] = p.Requests
 	}
-	name := func(status int, none string) string {
-		if status == 0 {
-			return none
-		}
-		return strconv.Itoa(status)
-	}
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(w, "RECORDED \\ ANSWERED\t")
 	across := slices.Sorted(maps.Keys(columns))
 	for _, c := range across {
-		fmt.Fprintf(w, "%s\t", name(c, "no answer"))
+		fmt.Fprintf(w, "%s\t", statusOr(c, "no answer"))
 	}
 	fmt.Fprintln(w)
 	for _, row := range slices.Sorted(maps.Keys(rows)) {
-		fmt.Fprintf(w, "%s\t", name(row, "none"))
+		fmt.Fprintf(w, "%s\t", statusOr(row, "none"))
 		for _, c := range across {
 			cell := "·"
 			if n := cells[[2]int{row, c}]; n > 0 {
@@ -138,7 +132,7 @@ func (r *Result) writeRoutes(b *bytes.Buffer) {
 			differ = fmt.Sprintf("%s (%s)", count(route.Differ), percent(route.Share))
 			for _, p := range slices.SortedStableFunc(slices.Values(route.Status), func(a, b Pair) int { return cmp.Compare(b.Requests, a.Requests) }) {
 				if p.Differs && len(verdict) < 3 {
-					verdict = append(verdict, fmt.Sprintf("%s→%s %s", status3(p.Recorded, "none"), status3(p.Answered, "no answer"), count(p.Requests)))
+					verdict = append(verdict, fmt.Sprintf("%s→%s %s", statusOr(p.Recorded, "none"), statusOr(p.Answered, "no answer"), count(p.Requests)))
 				}
 			}
 		}
@@ -171,8 +165,8 @@ func (r *Result) writeExamples(b *bytes.Buffer) {
 			fmt.Fprint(w, "\nFOR EXAMPLE\tREQUEST\tREQUEST ID\n")
 		}
 		e := r.Routes[i].Examples[0]
-		answered := status3(e.Answered, Shown(strings.ReplaceAll(e.Failure, "_", " ")))
-		fmt.Fprintf(w, "%s→%s\t%s %s\t%s\n", status3(e.Recorded, "none"), answered, Shown(e.Method), Shown(e.Path), Shown(e.ID))
+		answered := statusOr(e.Answered, Shown(strings.ReplaceAll(e.Failure, "_", " ")))
+		fmt.Fprintf(w, "%s→%s\t%s %s\t%s\n", statusOr(e.Recorded, "none"), answered, Shown(e.Method), Shown(e.Path), Shown(e.ID))
 	}
 	w.Flush()
 }
@@ -180,7 +174,8 @@ func (r *Result) writeExamples(b *bytes.Buffer) {
 // name is the route's, for a terminal.
 func (r *Route) name() string { return Shown(strings.TrimSpace(r.Method + " " + r.Route)) }
 
-func status3(status int, none string) string {
+// statusOr is a status, or what is said where there is none.
+func statusOr(status int, none string) string {
 	if status == 0 {
 		return none
 	}

@@ -31,10 +31,10 @@ type flags struct {
 	MaxRPS      string `name:"max-rps" help:"Requests a second at most: it delays them, and drops none."`
 	Concurrency string `default:"128" help:"Requests under way at most."`
 	Timeout     string `default:"30s" help:"For how long an answer is waited for."`
-	Breaker     string `default:"50%" help:"Pause, again and again, while so many requests of the last 10 s had no answer, or a 502, 503 or 504 that was not recorded; or off."`
+	Breaker     string `default:"50%" help:"Pause while such a share of the requests of the last 10 s, if there were 20 or more, had no answer, or a 502, 503 or 504 that was not recorded; or off."`
 
 	From       string   `help:"Where to begin: beginning, end, -100 (the newest 100 of all partitions together), -15m, -1h, -7d, or a time: 2026-01-02T15:04:05Z, 2026-01-02, 1767366245. (default: where the group stopped, else the beginning)"`
-	Until      string   `help:"Where to end: end (of the topic, as it is at the start), never, or a time. (default end; never with --from end)"`
+	Until      string   `help:"Where to end: end (of the topic, as it is at the start), never, or a time, until which it waits if that is to come. (default end; never with --from end)"`
 	App        []string `help:"Only requests of this app."`
 	PathPrefix []string `sep:"none" help:"Only paths that begin with this."`
 	Status     []string `help:"Only requests that were answered with this: 404, 5xx."`

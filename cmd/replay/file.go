@@ -278,7 +278,7 @@ func newRecording(path string) (r *recording, err error) {
 // partly is the end of the name of a recording that is being written.
 const partly = ".part"
 
-// add writes a request's record. It may be called by several goroutines.
+// add writes a request's record.
 func (r *recording) add(request *replay.Request) error {
 	record := request.Record
 	if bytes.IndexByte(record, '\n') >= 0 {
