@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"cmp"
 	"container/heap"
 	"context"
 	"io"
@@ -19,8 +18,8 @@ import (
 // been read to its end says nothing of what is to come: it is waited for no longer than quiet; one that
 // cannot be read, no longer than stalled.
 type Merge struct {
-	window int64 // microseconds
-	memory int64
+	window      int64 // microseconds
+	ahead, most int64 // bytes
 
 	mu      sync.Mutex // guards the following
 	lanes   []*lane
@@ -58,10 +57,10 @@ const (
 	stalled = 10 * time.Second
 )
 
-// NewMerge makes a Merge that holds about memory bytes of requests, and twice as many where a
-// window of them is that large. Of larger ones only a part is put in order.
-func NewMerge(window time.Duration, memory int64) *Merge {
-	return &Merge{window: window.Microseconds(), memory: memory, changed: make(chan struct{}, 1), last: minTime}
+// NewMerge makes a Merge that reads ahead about so many bytes of requests, and holds more where a
+// window of them is larger, but about most bytes. Of larger windows only a part is put in order.
+func NewMerge(window time.Duration, ahead, most int64) *Merge {
+	return &Merge{window: window.Microseconds(), ahead: ahead, most: most, changed: make(chan struct{}, 1), last: minTime}
 }
 
 // Begin forgets all that is held, and begins with lanes; without any, Next waits for the next
@@ -93,7 +92,7 @@ type Read struct {
 	Taken func()
 }
 
-// Add takes what was read. While the memory is full and others are behind this partition, it waits, and ends with ctx,
+// Add takes what was read. While enough is held and others are behind this partition, it waits, and ends with ctx,
 // whose error it returns: then the requests were not taken.
 func (m *Merge) Add(ctx context.Context, partition int, read Read) error {
 	m.mu.Lock()
@@ -146,9 +145,9 @@ func (m *Merge) lane(partition int) *lane {
 // hasRoom tells whether a partition may be read on.
 func (m *Merge) hasRoom(l *lane) bool {
 	switch {
-	case m.bytes < m.memory || l.held == 0:
+	case m.bytes < m.ahead || l.held == 0:
 		return true
-	case m.bytes < 2*m.memory:
+	case m.bytes < m.most:
 		return l.newest < m.held[0].Time+m.window // it is what the others wait for
 	}
 	return false
@@ -226,7 +225,7 @@ func (m *Merge) ready(now time.Time) (wait time.Duration, err error) {
 		}
 		return 0, io.EOF
 	}
-	until, full := m.held[0].Time+m.window, m.bytes >= 2*m.memory
+	until, full := m.held[0].Time+m.window, m.bytes >= m.most
 	for _, l := range m.lanes {
 		if l.finished || l.newest >= until || full && l.held > 0 {
 			continue
@@ -252,8 +251,14 @@ type byTime []*Request
 
 func (h byTime) Len() int { return len(h) }
 func (h byTime) Less(i, j int) bool {
-	a, b := h[i], h[j]
-	return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset)) < 0
+	switch a, b := h[i], h[j]; {
+	case a.Time != b.Time:
+		return a.Time < b.Time
+	case a.Partition != b.Partition:
+		return a.Partition < b.Partition
+	default:
+		return a.Offset < b.Offset
+	}
 }
 func (h byTime) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h *byTime) Push(r any)   { *h = append(*h, r.(*Request)) }

@@ -34,7 +34,7 @@ func all(ctx context.Context, m *Merge) (seconds []float64, err error) {
 
 func TestMerge_ordersPartitionsByRecordedTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := NewMerge(5*time.Second, 1<<20)
+		m := NewMerge(5*time.Second, 1<<20, 2<<20)
 		m.Begin([]Lane{{Partition: 0}, {Partition: 3}, {Partition: 7, Finished: true}})
 		var adding sync.WaitGroup
 		for _, partition := range []int{0, 3} {
@@ -62,7 +62,7 @@ func TestMerge_ordersPartitionsByRecordedTime(t *testing.T) {
 
 func TestMerge_countsWhatComesTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := NewMerge(5*time.Second, 1<<20)
+		m := NewMerge(5*time.Second, 1<<20, 2<<20)
 		m.Begin([]Lane{{Partition: 0}, {Partition: 1}})
 		go func() {
 			_ = m.Add(t.Context(), 1, read(1, true, 100))
@@ -79,7 +79,7 @@ func TestMerge_countsWhatComesTooLate(t *testing.T) {
 
 // Whoever counts what was read has done so before the last of it ends the replay, and only once.
 func TestMerge_saysWhatItTookBeforeNextKnows(t *testing.T) {
-	m := NewMerge(time.Second, 1)
+	m := NewMerge(time.Second, 1, 2)
 	m.Begin([]Lane{{Partition: 0}, {Partition: 1}})
 	var took []string
 	add := func(ctx context.Context, name string, r Read) {
@@ -126,7 +126,7 @@ func TestMerge_waitsForWhoIsBehindAndNotForEver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := NewMerge(5*time.Second, 1<<20)
+				m := NewMerge(5*time.Second, 1<<20, 2<<20)
 				m.Begin([]Lane{{Partition: 0}, {Partition: 1}})
 				first := read(0, false, 1)
 				first.Newest = 6e6
@@ -149,7 +149,7 @@ func TestMerge_waitsForWhoIsBehindAndNotForEver(t *testing.T) {
 func TestMerge_boundsItsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		size := (&Request{}).size()
-		m := NewMerge(50*time.Millisecond, 100*size)
+		m := NewMerge(50*time.Millisecond, 100*size, 200*size)
 		m.Begin([]Lane{{Partition: 0}, {Partition: 1}})
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
@@ -190,7 +190,7 @@ func TestMerge_boundsItsMemory(t *testing.T) {
 
 func TestMerge_forgetsWhatWasTakenFromIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := NewMerge(0, 1)
+		m := NewMerge(0, 1, 2)
 		m.Begin([]Lane{{Partition: 0}})
 		if err := m.Add(t.Context(), 0, read(0, false, 1, 2)); err != nil {
 			t.Fatal(err)

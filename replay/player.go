@@ -183,6 +183,9 @@ func (p *Player) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastAnswers, abort) })()
 	var flying sync.WaitGroup
 	defer flying.Wait()
+	work := make(chan flight) // for senders that stay, as the stack that one needs has to grow
+	defer close(work)
+	senders := 0
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -194,25 +197,37 @@ func (p *Player) Run(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
-		f, err := p.ready(ctx, timer, r, asked)
-		if err != nil {
+		f := flight{Request: r, due: p.due(r, asked)}
+		if p.ready(ctx, timer, &f) != nil {
 			r.Release()
 			return nil // ctx has ended
 		}
 		if !p.cfg.Take(r) {
-			p.untry(f)
-			p.leave(r.Client, f.me)
+			p.untry(&f)
+			p.leave(&f)
 			<-p.slots
 			r.Release()
 			continue
 		}
-		flying.Go(func() { p.send(sending, r, f) })
+		select {
+		case work <- f:
+			continue
+		default:
+		}
+		if senders < p.cfg.Concurrency {
+			senders++
+			flying.Go(func() {
+				for f := range work {
+					p.send(sending, &f)
+				}
+			})
+		}
+		work <- f // f has a slot, so a sender is free, or about to be
 	}
 }
 
-// ready waits until a request is due, and may be sent; it was asked for at that time.
-func (p *Player) ready(ctx context.Context, timer *time.Timer, r *Request, asked time.Time) (*flight, error) {
-	f := &flight{due: p.due(r, asked)}
+// ready waits until a request is due, and may be sent.
+func (p *Player) ready(ctx context.Context, timer *time.Timer, f *flight) error {
 	if wait := f.due - time.Since(p.began); wait > 0 {
 		timer.Reset(wait)
 		select {
@@ -221,18 +236,18 @@ func (p *Player) ready(ctx context.Context, timer *time.Timer, r *Request, asked
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
-	p.enter(r, f)
+	p.enter(f)
 	due := time.Now()
 	err := p.admit(ctx, f)
 	if now := time.Now(); now.Sub(due) > time.Millisecond {
 		p.held = now
 	}
-	return f, err
+	return err
 }
 
-// due is when a request is to be sent, since the beginning. What it was waited for beyond that moves what is due, and does not make it
+// due is when a request, asked for at that time, is to be sent, since the beginning. What it was waited for beyond that moves what is due, and does not make it
 // late: else all that was due meanwhile would be sent at once.
 func (p *Player) due(r *Request, asked time.Time) time.Duration {
 	if p.began.IsZero() {
@@ -273,6 +288,7 @@ func (p *Player) Began() time.Time { return p.began }
 
 // flight is a request that is let go.
 type flight struct {
+	*Request
 	due    time.Duration
 	held   Held // what it waited for last
 	me     *underWay
@@ -414,30 +430,30 @@ func (p *Player) Stalls() Stretch {
 
 // send sends a request when those before it were answered. ctx ends when no answer is waited for any more: if that is before
 // it is sent, it is not.
-func (p *Player) send(ctx context.Context, r *Request, f *flight) {
+func (p *Player) send(ctx context.Context, f *flight) {
 	defer func() { <-p.slots }()
 	if !p.follow(ctx, f) || ctx.Err() != nil {
 		p.untry(f)
-		p.leave(r.Client, f.me)
+		p.leave(f)
 		if p.cfg.Drop != nil {
-			p.cfg.Drop(r)
+			p.cfg.Drop(f.Request)
 		}
-		r.Release()
+		f.Release()
 		return
 	}
-	s := Sent{Request: r, At: time.Since(p.began), Held: f.held}
+	s := Sent{Request: f.Request, At: time.Since(p.began), Held: f.held}
 	if p.paced() {
 		s.Late = max(s.At-f.due, 0)
 	}
-	if s.Outcome = p.cfg.Send(ctx, r); s.Failure != Answered && ctx.Err() != nil {
+	if s.Outcome = p.cfg.Send(ctx, f.Request); s.Failure != Answered && ctx.Err() != nil {
 		s.Failure = Stopped
 	}
 	if s.Failure == Stopped {
 		p.untry(f)
 	} else {
-		p.tell(s.bad(r))
+		p.tell(s.bad(f.Request))
 	}
-	p.leave(r.Client, f.me)
+	p.leave(f)
 	p.done.Lock()
 	defer p.done.Unlock()
 	p.cfg.Done(s)
@@ -484,33 +500,33 @@ func (p *Player) follow(ctx context.Context, f *flight) bool {
 
 // enter notes that a request is to be let go, and which were answered before it was made, as recorded, and are not
 // answered yet.
-func (p *Player) enter(r *Request, f *flight) {
-	if r.Client == 0 {
+func (p *Player) enter(f *flight) {
+	if f.Client == 0 {
 		return
 	}
-	f.me = &underWay{ended: r.Time, done: make(chan struct{})}
+	f.me = &underWay{ended: f.Time, done: make(chan struct{})}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, other := range p.clients[r.Client] {
-		if other.ended <= r.began() {
+	for _, other := range p.clients[f.Client] {
+		if other.ended <= f.began() {
 			f.before = append(f.before, other)
 		}
 	}
-	p.clients[r.Client] = append(p.clients[r.Client], f.me)
+	p.clients[f.Client] = append(p.clients[f.Client], f.me)
 }
 
-func (p *Player) leave(client uint64, me *underWay) {
-	if me == nil {
+func (p *Player) leave(f *flight) {
+	if f.me == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	close(me.done)
-	others := p.clients[client]
-	i := slices.Index(others, me)
+	close(f.me.done)
+	others := p.clients[f.Client]
+	i := slices.Index(others, f.me)
 	if others = slices.Delete(others, i, i+1); len(others) == 0 {
-		delete(p.clients, client)
+		delete(p.clients, f.Client)
 		return
 	}
-	p.clients[client] = others
+	p.clients[f.Client] = others
 }

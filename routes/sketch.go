@@ -7,9 +7,11 @@ import (
 
 const (
 	// A sketch has 2^17 blocks of a cache line; a key has a counter in each quarter
-	// of its block: 8 MiB.
-	blocks  = 1 << 17
-	quarter = 8
+	// of its block: 8 MiB. Up to its first few additions it has fewer: most applications make no more.
+	blocks      = 1 << 17
+	firstBlocks = blocks / 32
+	growAt      = firstBlocks // one for eight counters of a row
+	quarter     = 8
 	// epoch is after how many additions all is halved: one for two counters of a row.
 	epoch = 1 << 19
 )
@@ -24,14 +26,17 @@ type sketch struct {
 }
 
 func newSketch() sketch {
-	return sketch{seed: maphash.MakeSeed(), lines: make([][4 * quarter]uint16, blocks)}
+	return sketch{seed: maphash.MakeSeed(), lines: make([][4 * quarter]uint16, firstBlocks)}
 }
 
 // add counts a key once more and returns its count, 65,535 at most. due tells that it
 // is time to halve.
 func (s *sketch) add(key []byte) (count int, due bool) {
+	if s.added == growAt {
+		s.grow()
+	}
 	h := maphash.Bytes(s.seed, key)
-	line := &s.lines[h%blocks]
+	line := &s.lines[h%uint64(len(s.lines))]
 	var at [4]uint64
 	least := uint16(math.MaxUint16)
 	for i := range at {
@@ -48,6 +53,15 @@ func (s *sketch) add(key []byte) (count int, due bool) {
 	}
 	s.added++
 	return int(least), s.added%epoch == 0
+}
+
+// grow makes the sketch as large as it gets: the keys of a block find it again wherever they go.
+func (s *sketch) grow() {
+	lines := make([][4 * quarter]uint16, 0, blocks)
+	for len(lines) < blocks {
+		lines = append(lines, s.lines...)
+	}
+	s.lines = lines
 }
 
 // halve ages what was counted.

@@ -403,6 +403,27 @@ func TestTheSketchIsRarelyFarOff(t *testing.T) {
 	}
 }
 
+func TestTheSketchForgetsNothingAsItGrows(t *testing.T) {
+	s := newSketch()
+	if small := len(s.lines) * len(s.lines[0]) * 2; small > 256<<10 {
+		t.Errorf("it begins with %d bytes", small)
+	}
+	const keys = 100
+	for i := range growAt {
+		s.add(fmt.Append(nil, i%keys))
+	}
+	before := len(s.lines)
+	for i := range keys {
+		least := growAt/keys + 1
+		if n, _ := s.add(fmt.Append(nil, i)); n < least || n > least+2 {
+			t.Errorf("%d was counted %d times, and not %d", i, n, least)
+		}
+	}
+	if before != firstBlocks || len(s.lines) != blocks {
+		t.Errorf("%d blocks became %d", before, len(s.lines))
+	}
+}
+
 func TestTheSketchCountsToItsEnd(t *testing.T) {
 	s, n := newSketch(), 0
 	for range 70_000 {

@@ -39,8 +39,10 @@ type environ struct {
 }
 
 const (
-	// mergeMemory bounds what is held of requests that are not yet due, see replay.NewMerge.
-	mergeMemory = 8 << 20
+	// mergeAhead and mergeMost bound what is held of requests that are not yet due, see replay.NewMerge. Garbage is collected
+	// in a time that grows with it, and meanwhile requests come late.
+	mergeAhead = 2 << 20
+	mergeMost  = 16 << 20
 	// fetch is what is fetched at once of a partition, and fetchMemory bounds the partitions that are held up
 	// at a time, not what is used: their handlers wait for each other, so none may be without a place.
 	fetch       = 64 << 10
@@ -70,7 +72,7 @@ func run(ctx context.Context, args []string, env environ) error {
 		return err
 	}
 	limitMemory(0)
-	r := &replaying{cfg: cfg, env: env, report: &report{Report: replay.NewReport(cfg.rules)}, merge: replay.NewMerge(cfg.window, mergeMemory)}
+	r := &replaying{cfg: cfg, env: env, report: &report{Report: replay.NewReport(cfg.rules)}, merge: replay.NewMerge(cfg.window, mergeAhead, mergeMost)}
 	r.screen = newScreen(env.stderr, env.terminal)
 	r.log = cfg.log.Logger(r.screen)
 	r.screen.log = r.log

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,7 +24,7 @@ import (
 // target is the host that requests are sent to.
 type target struct {
 	url          *url.URL
-	host         string // of the Host header
+	like         *http.Request // all of them, in part
 	header       http.Header
 	forwardedFor bool
 	timeout      time.Duration
@@ -43,11 +44,9 @@ const keep = time.Second
 
 // newTarget makes the target that is set.
 func newTarget(c *config) *target {
-	t := &target{url: c.target, host: c.target.Host, header: c.header.Clone(), forwardedFor: c.forwardedFor, timeout: c.timeout}
-	if host := t.header.Get("Host"); host != "" {
-		t.host = host
-		t.header.Del("Host")
-	}
+	t := &target{url: c.target, header: c.header.Clone(), forwardedFor: c.forwardedFor, timeout: c.timeout}
+	t.like = &http.Request{Host: cmp.Or(t.header.Get("Host"), c.target.Host), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	t.header.Del("Host")
 	if t.header.Get("User-Agent") == "" {
 		t.header.Set("User-Agent", "drain-replay")
 	}
@@ -122,10 +121,11 @@ func (t *target) try(ctx context.Context, by *http.Transport, r *replay.Request)
 		GotFirstResponseByte: func() { answered.Store(true) },
 	}
 	took := func() time.Duration { return time.Since(start) - time.Duration(began.Load()) }
-	request := (&http.Request{
-		Method: r.Method, URL: replay.Address(t.url.Scheme, t.url.Host, string(r.Target)), Host: t.host,
-		Header: t.headers(r), Body: t.body(r), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(httptrace.WithClientTrace(ctx, trace))
+	request := t.like.WithContext(httptrace.WithClientTrace(ctx, trace)) // a copy
+	request.Method, request.URL = r.Method, replay.Address(t.url.Scheme, t.url.Host, string(r.Target))
+	if request.Header = t.headers(r); t.lines.Load() && slices.Contains(replay.Safe, r.Method) {
+		request.Body, request.TransferEncoding = empty, identity
+	}
 	response, err := by.RoundTrip(request)
 	if err != nil {
 		out = replay.Outcome{Failure: failure(ctx, err), Took: took()}
@@ -146,19 +146,19 @@ func (t *target) try(ctx context.Context, by *http.Transport, r *replay.Request)
 	return out, false
 }
 
-// body is one that is empty. Without any, net/http sends a request that a connection ended on once more, and once more, as long as it
+// empty is a body. Without any, net/http sends a request that a connection ended on once more, and once more, as long as it
 // has kept connections: one that crashes the target would do that to all of its processes. With HTTP/2 it does so
-// only with what the target says that it did not look at.
-func (t *target) body(r *replay.Request) io.ReadCloser {
-	if !t.lines.Load() || !slices.Contains(replay.Safe, r.Method) {
-		return nil
-	}
-	return io.NopCloser(eof{})
-}
+// only with what the target says that it did not look at. With the encoding identity it neither says of what length it is, nor
+// first waits for its first byte.
+var (
+	empty    = io.NopCloser(eof{})
+	identity = []string{"identity"}
+)
 
 type eof struct{}
 
-func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+func (eof) Read([]byte) (int, error)         { return 0, io.EOF }
+func (eof) WriteTo(io.Writer) (int64, error) { return 0, nil } // without a buffer
 
 func (t *target) headers(r *replay.Request) http.Header {
 	header := make(http.Header, len(t.header)+2)

@@ -856,7 +856,7 @@ func TestTopic_isWaitedForAtTheStart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := &replaying{cfg: &config{topic: "router"}, log: slog.New(slog.DiscardHandler), merge: replay.NewMerge(0, 0), source: &topicSource{err: test.err}}
+				r := &replaying{cfg: &config{topic: "router"}, log: slog.New(slog.DiscardHandler), merge: replay.NewMerge(0, 0, 0), source: &topicSource{err: test.err}}
 				hour, over := context.WithTimeout(t.Context(), time.Hour)
 				defer over()
 				ctx, stop := context.WithCancelCause(hour)
@@ -890,7 +890,7 @@ func TestTopic_whatIsDoneStaysDone(t *testing.T) {
 	}
 	cfg, err := readConfig(nil, w.env.Lookup, io.Discard)
 	check.Must(t, err)
-	merge := replay.NewMerge(0, 1)
+	merge := replay.NewMerge(0, 1, 2)
 	from := newTopic(cfg, slog.New(slog.DiscardHandler), merge, &watch{report: &report{Report: replay.NewReport(nil)}})
 	from.group = consume.New(consume.Config{Cluster: cfg.kafka, Topic: cfg.topic, Group: cfg.group, Handler: from, Logger: from.log,
 		Registerer: prometheus.NewRegistry(), MaxBytes: fetch})
