@@ -390,11 +390,10 @@ func (t *topic) dropped(r *replay.Request) { t.land(r, false) }
 func (t *topic) land(r *replay.Request, sent bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p := t.parts[r.Partition]
-	if r.Epoch != t.epoch || p == nil {
+	if r.Epoch != t.epoch {
 		return
 	}
-	if sent {
+	if p := t.parts[r.Partition]; sent && p != nil {
 		p.offsets.Done(r.Offset)
 		t.done(r.Partition, p)
 	}

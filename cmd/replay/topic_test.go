@@ -914,6 +914,25 @@ func TestTopic_whatIsDoneStaysDone(t *testing.T) {
 	}
 }
 
+// What is under way when a loop begins anew lands when it is answered, also if the partitions are to be shared out at that moment.
+func TestTopic_landsWhatIsAnsweredInBetween(t *testing.T) {
+	t.Parallel()
+	from := newTopic(&config{loop: true}, slog.New(slog.DiscardHandler), replay.NewMerge(0, 1, 2), &watch{})
+	check.Must(t, from.Assigned(t.Context(), []consume.Partition{{ID: 0, End: 2}}))
+	r := &replay.Request{Epoch: 1}
+	if !from.take(r) {
+		t.Fatal("not taken")
+	}
+	from.rewind = true
+	from.letGo(t.Context()) // by an Assigned that fails then
+	from.sent(r)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if from.Revoked(ctx); ctx.Err() != nil {
+		t.Error("what has landed is waited for")
+	}
+}
+
 // A group that stopped before what the topic still has begins with the oldest there is.
 func TestTopic_goesOnWhereRecordsWereDeleted(t *testing.T) {
 	t.Parallel()
