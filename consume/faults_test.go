@@ -775,18 +775,18 @@ func TestSlowHandlerStays(t *testing.T) {
 		l := newLedger(t)
 		blocked := make(chan struct{})
 		var once sync.Once
-		session := func(cfg *Config) { cfg.SessionTimeout = 3 * time.Second }
+		session := func(cfg *Config) { cfg.SessionTimeout = 5 * time.Second } // a machine may stand still for two
 		a := w.join(l, func(cfg *Config, b *bookkeeper) {
 			session(cfg)
 			b.consume = func(ctx context.Context, _ *Batch) error {
 				once.Do(func() {
 					close(blocked)
-					time.Sleep(5 * time.Second)
+					time.Sleep(7 * time.Second)
 					if ctx.Err() != nil {
 						t.Error("the assignment has ended")
 					}
 					<-ctx.Done()
-					time.Sleep(5 * time.Second)
+					time.Sleep(7 * time.Second)
 				})
 				return ctx.Err()
 			}
@@ -794,7 +794,7 @@ func TestSlowHandlerStays(t *testing.T) {
 		w.write(0, "x")
 		<-blocked
 		generations, errs := a.metric("drain_consumer_rebalances_total"), a.metric("drain_consumer_errors_total", "what=group")
-		time.Sleep(5 * time.Second)
+		time.Sleep(7 * time.Second)
 		b := w.join(l, func(cfg *Config, _ *bookkeeper) { session(cfg) })
 		eventually(t, "both have one", func() bool { return len(a.Lag()) == 1 && len(b.Lag()) == 1 })
 		if n := a.metric("drain_consumer_rebalances_total"); n != generations+1 {
