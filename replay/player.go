@@ -274,7 +274,7 @@ func (p *Player) due(r *Request, asked time.Time) time.Duration {
 	case behind || wait < stall && !anew && !r.Live:
 		return due
 	}
-	if !anew && !r.Live {
+	if wait >= stall && !r.Live {
 		p.mu.Lock()
 		p.stalls.add(wait)
 		p.mu.Unlock()

@@ -25,7 +25,7 @@ type Result struct {
 
 	Speed    float64   `json:"speed"` // 0 for max
 	Began    time.Time `json:"began"`
-	Seconds  float64   `json:"seconds"`  // from the first to the last request that was sent
+	Seconds  float64   `json:"seconds"`  // from the first request to the end
 	Recorded *Span     `json:"recorded"` // null where nothing was sent that has a time
 	Requests Requests  `json:"requests"`
 	Late     Lateness  `json:"late"`
@@ -183,6 +183,7 @@ type Frame struct {
 	Began                 time.Time
 	OutOfOrder            int64
 	Rounds                int
+	Took                  time.Duration // from the first request to the end
 	Pauses, Stalls        Stretch
 	Pace                  *Pace
 	RoundTrip             time.Duration
@@ -194,7 +195,7 @@ type Frame struct {
 // Result is what was gathered so far.
 func (r *Report) Result(f Frame) *Result {
 	out := &Result{
-		Target: f.Target, Source: f.Source, Ended: f.Ended, Note: f.Note, Speed: f.Speed, Began: f.Began.UTC(), Seconds: r.took.Seconds(),
+		Target: f.Target, Source: f.Source, Ended: f.Ended, Note: f.Note, Speed: f.Speed, Began: f.Began.UTC(), Seconds: max(r.took, f.Took).Seconds(),
 		Requests: Requests{Sent: r.all.sent, Escaped: r.counts.Escaped, Stopped: r.stopped, OutOfOrder: f.OutOfOrder, Rounds: f.Rounds},
 		Pauses:   f.Pauses.shown(),
 		Stalls:   f.Stalls.shown(),

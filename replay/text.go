@@ -18,7 +18,7 @@ import (
 )
 
 // NothingRead is what is said where no record was read.
-const NothingRead = "there was nothing to read: the file is empty, or the group has been at the end of the topic already, or --from is; --from beginning has it sent again"
+const NothingRead = "there was nothing to read: the topic or the file is empty, or nothing is left from where the group is, or --from, on; --from beginning has all of it sent again"
 
 // routesShown is how many routes the text lists; JSON and the page have all.
 const routesShown = 30
@@ -43,7 +43,11 @@ func (r *Result) WriteText(w io.Writer) error {
 	fact("took", "%s", seconds(r.Seconds))
 	fact("sent", "%s of %s records%s", count(r.Requests.Sent), count(r.Requests.Read), listed(r.Requests.Skipped, "; left out: "))
 	if r.Requests.Ahead > 0 {
-		fact("not sent yet", "%s more were read", count(r.Requests.Ahead))
+		if r.Ended == "end" {
+			fact("given away", "%s more were read, and are for others of the group", count(r.Requests.Ahead))
+		} else {
+			fact("not sent yet", "%s more were read", count(r.Requests.Ahead))
+		}
 	}
 	if r.Requests.Stopped > 0 {
 		fact("stopped", "%s more were sent, whose answers were not waited for at the end", count(r.Requests.Stopped))
@@ -71,7 +75,7 @@ func (r *Result) WriteText(w io.Writer) error {
 		fact("", "%s of them 200 for a recorded 304 or 206: requests are sent without conditions and ranges", count(r.Compared.Unconditional))
 	}
 	if r.Network.Connections > 0 {
-		fact("network", "a round trip takes %s (the fastest of %s connections); measured times hold one", millis(r.Network.RoundTrip), count(r.Network.Connections))
+		fact("network", "a round trip takes %s (%s); measured times hold one", millis(r.Network.RoundTrip), connections(r.Network.Connections))
 	}
 	if r.Network.Resent > 0 {
 		fact("", "%s were sent once more: the target had ended the connection that was kept for them", count(r.Network.Resent))
@@ -197,6 +201,13 @@ func times(n int64) string {
 }
 
 func count(n int64) string { return humanize.Comma(n) }
+
+func connections(n int64) string {
+	if n == 1 {
+		return "a connection"
+	}
+	return "the fastest of " + count(n) + " connections"
+}
 
 func seconds(s float64) string {
 	if s < 60 {

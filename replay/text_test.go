@@ -125,6 +125,18 @@ failed: GET /search is slower
 	}
 }
 
+// What was read ahead of partitions that others have now is not to be waited for.
+func TestText_saysWhoseTheRestIs(t *testing.T) {
+	r, c := NewReport(nil), new(Counts)
+	c.Add(Seen{})
+	r.Saw(c)
+	for ended, want := range map[string]string{"end": "given away  1 more were read, and are for others", "interrupted": "not sent yet  1 more were read\n"} {
+		if got := written(t, r.Result(Frame{Ended: ended, Pace: new(Pace)})); !strings.Contains(got, want) {
+			t.Errorf("%s:\n%s", ended, got)
+		}
+	}
+}
+
 // What did not happen is not spoken of.
 func TestText_saysLittleOfAReplayOfWhichThereIsLittleToSay(t *testing.T) {
 	r, c := NewReport(nil), new(Counts)
@@ -159,7 +171,7 @@ sent     0 of 0 records
 late     0 (0%) by more than 5ms; p99 0.0 ms, at most 0.0 ms
 answers  0 as recorded, 0 differ (0%)
 
-there was nothing to read: the file is empty, or the group has been at the end of the topic already, or --from is; --from beginning has it sent again
+there was nothing to read: the topic or the file is empty, or nothing is left from where the group is, or --from, on; --from beginning has all of it sent again
 `; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -34,7 +34,8 @@ type flags struct {
 	Breaker     string `default:"50%" help:"Pause while such a share of the requests of the last 10 s, if there were 20 or more, had no answer, or a 502, 503 or 504 that was not recorded; or off."`
 
 	From       string   `help:"Where to begin: beginning, end, -100 (the newest 100 of all partitions together), -15m, -1h, -7d, or a time: 2026-01-02T15:04:05Z, 2026-01-02, 1767366245. (default: where the group stopped, else the beginning)"`
-	Until      string   `help:"Where to end: end (of the topic, as it is at the start), never, or a time, until which it waits if that is to come. (default end; never with --from end)"`
+	Until      string   `help:"Where to end: end (of the topic, as it is at the start), never, or a time; if that is to come it waits until then, and a minute longer for what comes late. (default end; never with --from end)"`
+	MaxTransit string   `help:"How long after its line a record came to Kafka at most, 1h: with --until it ends sooner then. (default: the topic is read to its end)"`
 	App        []string `help:"Only requests of this app."`
 	PathPrefix []string `sep:"none" help:"Only paths that begin with this."`
 	Status     []string `help:"Only requests that were answered with this: 404, 5xx."`
@@ -89,7 +90,7 @@ KAFKA_URL it reads from BROKER_LISTEN, where drain's own broker is, or 127.0.0.1
 var command = settings.Command{
 	Name: "replay", Description: description,
 	Secrets: append([]string{secretHeaders}, cluster.Secrets...),
-	Dashed:  []string{"--from", "--until"},
+	Dashed:  []string{"--from", "--until", "--speed", "--max-gap", "--max-rps", "--concurrency", "--timeout", "--merge-window"},
 	Variable: func(setting string, value func(string) string) string {
 		if setting == "FORCE" || setting == "UNSAFE" {
 			return "" // who sets these means this one replay, and a name like that is in many an environment
@@ -111,14 +112,15 @@ type config struct {
 	pace         replay.Pace
 	choice       replay.Choice
 
-	from   *settings.Position // nil: where the group stopped
-	follow bool               // past the end
-	over   time.Time          // when following ends, zero for never
-	loop   bool
-	dryRun bool
-	record string
-	file   string
-	window time.Duration
+	from    *settings.Position // nil: where the group stopped
+	follow  bool               // past the end
+	over    time.Time          // when following ends, zero for never
+	transit time.Duration      // how long after its line a record may come to Kafka, 0 for however long
+	loop    bool
+	dryRun  bool
+	record  string
+	file    string
+	window  time.Duration
 
 	json         bool
 	html         string
@@ -206,7 +208,7 @@ func (c *config) fits(f *flags) error {
 	case !c.sends() && (c.html != "" || c.failOnDiff >= 0 || c.failOnSlower):
 		return errors.New("--html, --fail-on-diff and --fail-on-slower: nothing is sent, so there is no report")
 	case c.file != "" && c.record != "":
-		return errors.New("--record and --file: a file is read, or written")
+		return errors.New("--record and --file: a file is recorded of a topic; what --file holds is recorded already")
 	case c.file != "" && c.from != nil && c.from.Newest > 0:
 		return errors.New("--from -N: only Kafka knows the newest of a topic; use a time with --file")
 	case c.file != "" && c.from != nil && *c.from == settings.Position{}:
@@ -230,7 +232,7 @@ func readTarget(r *settings.Reader, text string) *url.URL {
 		if strings.Contains(text, "@") {
 			text = "…" // there may be a password in it
 		}
-		r.Fail("TARGET", text, "http:// or https:// and a host, such as https://staging.example.com: paths are as recorded")
+		r.Fail("TARGET", text, "http:// or https:// and a host alone, such as https://staging.example.com: paths are as recorded")
 		return nil
 	}
 	// Records have names as they are asked for, which is how certificates have them, too.
@@ -281,7 +283,7 @@ func readHeader(r *settings.Reader, header http.Header, setting string, lines []
 		case "Content-Length", "Transfer-Encoding", "Connection", "Trailer", "Upgrade", "X-Replay":
 			r.Fail(setting, name, "another header: this one is HTTP's, or replay's own")
 		case "Host":
-			if host, err := httpguts.PunycodeHostPort(value); err != nil || !httpguts.ValidHostHeader(host) {
+			if host, err := httpguts.PunycodeHostPort(value); err != nil || value == "" || !httpguts.ValidHostHeader(host) {
 				r.Fail(setting, name, "a host, or host:port") // no request could be sent
 			}
 		}
@@ -305,7 +307,10 @@ func (c *config) readPace(r *settings.Reader, f *flags) {
 		c.pace.Speed = speed
 	}
 	if f.MaxGap != "0" {
-		c.pace.MaxGap = r.Duration("MAX_GAP", f.MaxGap, time.Millisecond, 366*24*time.Hour)
+		before := r.Err
+		if c.pace.MaxGap = r.Duration("MAX_GAP", f.MaxGap, time.Millisecond, 366*24*time.Hour); r.Err != before {
+			r.Err = fmt.Errorf("%w, or 0 to keep all", r.Err)
+		}
 	}
 	if f.MaxRPS != "" {
 		rps, err := strconv.ParseFloat(f.MaxRPS, 64)
@@ -360,6 +365,23 @@ func (c *config) readSpan(r *settings.Reader, f *flags, now time.Time) {
 	case until.After(now) && c.file == "":
 		c.follow, c.over = true, until.Add(late)
 	}
+	if !c.choice.From.Before(now.Add(late)) {
+		r.Fail("FROM", f.From, "a time that has been")
+	}
+	if f.MaxTransit != "" {
+		c.transit = r.Duration("MAX_TRANSIT", f.MaxTransit, time.Second, 366*24*time.Hour)
+	}
+}
+
+// arrival is when all that was recorded before --until is in Kafka, zero where that is not known.
+func (c *config) arrival() time.Time {
+	switch {
+	case !c.over.IsZero():
+		return c.over
+	case c.transit > 0 && !c.choice.Until.IsZero():
+		return c.choice.Until.Add(c.transit)
+	}
+	return time.Time{}
 }
 
 func (c *config) readChoice(r *settings.Reader, f *flags) {
@@ -373,14 +395,14 @@ func (c *config) readChoice(r *settings.Reader, f *flags) {
 		c.choice.Statuses = append(c.choice.Statuses, readStatus(r, text))
 	}
 	if f.Sample != "" {
-		const accepts = "a share of more than nothing, such as 10% or 0.1"
+		const accepts = "a share up to 100%, such as 10% or 0.1"
 		if c.choice.Sample = readShare(r, "SAMPLE", f.Sample, accepts); c.choice.Sample == 0 {
 			r.Fail("SAMPLE", f.Sample, accepts)
 		}
 	}
 	for _, method := range f.Methods {
 		switch method = strings.ToUpper(strings.TrimSpace(method)); {
-		case !httpguts.ValidHeaderFieldName(method):
+		case !httpguts.ValidHeaderFieldName(method), method == http.MethodConnect:
 			r.Fail("METHODS", method, "methods such as GET,HEAD,POST")
 		case !slices.Contains(replay.Safe, method) && !f.Unsafe:
 			r.Fail("METHODS", method, "GET and HEAD, or add --unsafe: others can change what the target holds")

@@ -96,6 +96,7 @@ var everySetting = []setting{
 	{"FAIL_ON_DIFF", "1%", "2%", func(c *config) any { return c.failOnDiff }, 0.01},
 	{"FAIL_ON_DIFF", "0", "2%", func(c *config) any { return c.failOnDiff }, 0.0},
 	{"FAIL_ON_SLOWER", "true", "false", func(c *config) any { return c.failOnSlower }, true},
+	{"MAX_TRANSIT", "1h", "2h", func(c *config) any { return c.transit }, time.Hour},
 	{"MERGE_WINDOW", "0s", "1s", func(c *config) any { return c.window }, time.Duration(0)},
 	{"KAFKA_URL", "kafka://a:9094,kafka://b", "c:1", func(c *config) any { return strings.Join(c.kafka.Addresses, " ") }, "a:9094 b:9092"},
 	{"KAFKA_PREFIX", "river-1.", "x", func(c *config) any { return c.topic + " " + c.group }, "river-1.router river-1.replay"},
@@ -257,7 +258,8 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 		"https://u:"+loot+"@", "ftp://u:"+loot+"@staging", "https://u:"+loot+"@staging/path", "u:"+loot+"@staging", "https://u:"+loot+"@staging:x", "https://u:"+loot+"%zz@staging", loot+"@staging", "ftp://"+loot+"@staging",
 		"https://a\nb", "https://a\x00b", "\x1b[31mhttps://staging", "https://staging ", "https://sta ging", "https://%zz", "https://[::1", "https://staging:x", "https://staging:0", "https://staging:65536", "https://staging:99999999999")
 	bad("SPEED", "0.1 to 100, or max", "0", "0.05", "101", "-1", "nan", "inf", "x", "1x", "MAX", "2,5", " ")
-	bad("MAX_GAP", "1ms", "-1s", "10", "x", "1us", "9000h")
+	bad("MAX_TRANSIT", "1s to", "0", "-1s", "10", "x")
+	bad("MAX_GAP", "or 0 to keep all", "-1s", "10", "x", "1us", "9000h")
 	bad("MAX_RPS", "requests a second", "0", "-5", "nan", "inf", "x", "1e9")
 	bad("CONCURRENCY", "1 to 10000", "0", "-1", "10001", "x", "1.5")
 	bad("TIMEOUT", "1ms to 10m", "0", "10", "-1s", "11m", "x")
@@ -267,11 +269,11 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 	bad("STATUS", "404 or 5xx", "x", "99", "600", "6xx", "0xx", "xx", "5x", "-200", "200,x", "2 00")
 	bad("SAMPLE", "10%", "0", "0%", "101%", "1", "1.5", "-1%", "nan", "x", "10 %", "%")
 	bad("METHODS", "GET and HEAD, or add --unsafe", "POST", "GET,DELETE", "get,put")
-	bad("METHODS", "GET,HEAD,POST", "a b", "GET,,HEAD", ",", "\n", "é", "GET\r\nX-Evil:1")
+	bad("METHODS", "GET,HEAD,POST", "CONNECT", "a b", "GET,,HEAD", ",", "\n", "é", "GET\r\nX-Evil:1")
 	bad("PATH_PREFIX", "begins with /", "users", "https://a/", "?a", "\n")
 	bad("HEADER", "'Name: value'", loot, "X-\r\nA: "+loot, "X-A: "+loot+"\r\nX-B: y", "X-A: "+loot+"\nX-B: y", "X-A: "+loot+"\x00", ": "+loot, "X A: "+loot, "é: "+loot, "X-A: "+loot+"\x7f")
 	bad("HEADER", "HTTP's, or replay's own", "X-Replay: "+loot, "x-replay: "+loot, "Content-Length: 5", "Transfer-Encoding: chunked", "Connection: close", "Trailer: x", "Upgrade: x")
-	bad("HEADER", "host", "Host: a b", "Host: "+loot+"/x", "Host: u@"+loot)
+	bad("HEADER", "host", "Host:", "Host: a b", "Host: "+loot+"/x", "Host: u@"+loot)
 	bad("FAIL_ON_DIFF", "10%", "1", "1.0", "2", "101%", "-1%", "nan", "x", "%")
 	bad("MERGE_WINDOW", "0s to 5m", "-1s", "6m", "x", "10")
 	bad("FORWARDED_FOR", "true", "maybe", "2")
@@ -291,7 +293,7 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 		{nil, nil, "--target", "--dry-run, or --record FILE"},
 		{nil, []string{"--file=x"}, "--target", "--dry-run"},
 		{nil, []string{"--loop"}, "--target", "--dry-run"},
-		{to, []string{"--file=x", "--record=y"}, "--record and --file", "read, or written"},
+		{to, []string{"--file=x", "--record=y"}, "--record and --file", "recorded already"},
 		{to, []string{"--dry-run", "--record=y"}, "--record", "writes nothing"},
 		{to, []string{"--dry-run", "--html=y"}, "--html", "no report"},
 		{nil, []string{"--record=y", "--fail-on-diff=1%"}, "--fail-on-diff", "no report"},
@@ -305,6 +307,11 @@ func TestWhatCannotBeUsedIsSaidInOneLine(t *testing.T) {
 		{to, []string{"--loop", "--record=x"}, "--loop and --record", "no end"},
 		{to, []string{"--from=2026-01-02", "--until=2026-01-01"}, "UNTIL", "after --from"},
 		{to, []string{"--from=2026-01-02", "--until=2026-01-02"}, "UNTIL", "after --from"},
+		{to, []string{"--from=2100-01-01"}, "FROM", "that has been"},
+		{to, []string{"--from=2100-01-01", "--until=2100-01-02"}, "FROM", "that has been"},
+		{to, []string{"--max-gap", "-1s"}, "MAX_GAP", "or 0 to keep all"},
+		{to, []string{"--max-rps", "-3"}, "MAX_RPS", "requests a second"},
+		{to, []string{"--merge-window", "-5s"}, "MERGE_WINDOW", "0s to 5m"},
 		{to, []string{"--deny="}, "DENY", "none"},
 		{to, []string{"--kafka-group="}, "KAFKA_GROUP", "a name"},
 		{to.With("SECRET_HEADERS", loot), nil, "SECRET_HEADERS", "'Name: value'"},

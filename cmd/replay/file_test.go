@@ -257,11 +257,21 @@ func TestReadsWhatEachLineHolds(t *testing.T) {
 
 func TestNothingToReadIsSaid(t *testing.T) {
 	p := play(t, 0, "--file="+written(t, "empty", ""), "--target="+newServer(t).url)
-	if !p.stdout.Says("nothing to read: the file is empty") {
+	if !p.stdout.Says("nothing to read: the topic or the file is empty") {
 		t.Errorf("%s", &p.stdout)
 	}
 	if p := play(t, 1, "--file="+written(t, "empty", ""), "--target="+newServer(t).url, "--fail-on-diff=100%"); !p.stderr.Says("nothing was sent") {
 		t.Errorf("%s", &p.stderr)
+	}
+}
+
+// A file of lines is no recording, and who gives one is told, whether requests are to be sent or not.
+func TestAFileWithoutRecordsIsNoRecording(t *testing.T) {
+	lines := written(t, "lines", "2026-01-02T03:04:05+00:00 heroku[router]: at=info method=GET path=\"/\"\n{\"level\":\"info\"}\n")
+	for _, args := range [][]string{{"--dry-run"}, {"--target=" + newServer(t).url}} {
+		if p := play(t, 1, append(args, "--file="+lines)...); !p.stderr.Says("holds no record: use a file that --record wrote") {
+			t.Errorf("%q: %s", args, &p.stderr)
+		}
 	}
 }
 

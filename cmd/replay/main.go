@@ -20,6 +20,7 @@ import (
 
 	"github.com/mattn/go-isatty"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/segmentio/kafka-go"
 
 	"drain/consume"
 	"drain/replay"
@@ -190,7 +191,7 @@ func (r *replaying) waitForSource(ctx context.Context) {
 		case waited == impatience:
 			r.log.Info("waits for Kafka, or for the group: after a process of it was killed that takes KAFKA_SESSION_TIMEOUT", "group", r.cfg.group, "session_timeout", r.cfg.session)
 		case waited >= longest && err != nil:
-			if r.cfg.ownBroker {
+			if r.cfg.ownBroker && !errors.Is(err, kafka.UnknownTopicOrPartition) {
 				err = fmt.Errorf("%w: start drain, or set KAFKA_URL", err)
 			}
 			r.stop(fmt.Errorf("read the topic %s: %w", r.cfg.topic, err))
@@ -262,6 +263,7 @@ func (r *replaying) play(ctx context.Context) error {
 			OutOfOrder: r.merge.OutOfOrder(), Rounds: rounds, Pace: &pace, FailOnDiff: cfg.failOnDiff, FailOnSlower: cfg.failOnSlower}
 		if !player.Began().IsZero() {
 			f.Began = player.Began()
+			f.Took = time.Since(f.Began)
 		}
 		f.RoundTrip, f.Connections = to.roundTrip()
 		f.Resent = to.resent.Load()
@@ -280,9 +282,7 @@ func (r *replaying) play(ctx context.Context) error {
 		}
 	}
 	result := r.report.result(frame(ended))
-	if read := result.Requests.Read; cfg.file != "" && err == nil && read > 0 && result.Requests.Skipped["not_json"]+result.Requests.Skipped["other_shape"] == read {
-		err = fmt.Errorf("%q holds no record: use a file that --record wrote", cfg.file)
-	}
+	err = cmp.Or(err, r.holdsNone(result.Requests.Read, result.Requests.Skipped))
 	if result.Requests.Sent == 0 && err != nil {
 		return err // there is nothing to report
 	}
@@ -291,6 +291,14 @@ func (r *replaying) play(ctx context.Context) error {
 		err = errors.New(replay.Shown(strings.Join(result.Verdict.Why, "; ")))
 	}
 	return err
+}
+
+// holdsNone is an error where a file is no recording.
+func (r *replaying) holdsNone(read int64, skipped map[string]int64) error {
+	if r.cfg.file == "" || read == 0 || skipped["not_json"]+skipped["other_shape"] < read {
+		return nil
+	}
+	return fmt.Errorf("%q holds no record: use a file that --record wrote", r.cfg.file)
 }
 
 // show writes the report.
@@ -356,6 +364,9 @@ func (r *replaying) onlyRecord(ctx context.Context) error {
 func (r *replaying) greet() {
 	cfg := r.cfg
 	args := []any{"from", cfg.source()}
+	if !cfg.over.IsZero() {
+		args = append(args, "waits_until", cfg.over.UTC().Format(time.RFC3339))
+	}
 	if text := replay.DefaultDeny[0]; len(cfg.choice.Deny) > 0 && !slices.Contains(cfg.choice.Deny, text) && !cfg.choice.Whole {
 		r.log.Warn("--deny takes the place of the default list: add --deny default to keep that", "deny", strings.Join(cfg.choice.Deny, " "))
 	}
@@ -366,7 +377,10 @@ func (r *replaying) greet() {
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		args = append(args, "target", cfg.target.String(), "speed", cfg.pace.Speed, "max_rps", cfg.play.MaxRPS, "concurrency", cfg.play.Concurrency)
+		args = append(args, "target", cfg.target.String(), "speed", cfg.speed(), "concurrency", cfg.play.Concurrency)
+		if cfg.play.MaxRPS > 0 {
+			args = append(args, "max_rps", cfg.play.MaxRPS)
+		}
 		if len(names) > 0 {
 			args = append(args, "headers", strings.Join(names, ","))
 		}
@@ -376,6 +390,13 @@ func (r *replaying) greet() {
 	default:
 		r.log.Info("replay: records", append(args, "file", cfg.record)...)
 	}
+}
+
+func (c *config) speed() string {
+	if c.pace.Speed == 0 {
+		return "max"
+	}
+	return strconv.FormatFloat(c.pace.Speed, 'g', -1, 64)
 }
 
 // source names what is read.

@@ -115,6 +115,9 @@ func (r *replaying) plan(ctx context.Context) error {
 		p.MostPerSecond = min(p.MostPerSecond, int64(math.Ceil(rps)))
 	}
 	p.Read, p.Skipped = r.report.read()
+	if err := r.holdsNone(p.Read, p.Skipped); err != nil {
+		return err
+	}
 	folded := make(map[routes.Name]int64)
 	for from, to := range routes.Fold(counts, cfg.rules) {
 		folded[to] += int64(counts[from])

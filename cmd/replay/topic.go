@@ -65,9 +65,9 @@ type part struct {
 	held        bool // at a record that is for the next replay
 }
 
-// place is where this process began with a partition, where it is to end, and where it goes on if the
-// group does not know: it stays when the partition is taken away.
-type place struct{ begin, stop, next int64 }
+// place is where this process began with a partition, where it is to end, where it goes on if the
+// group does not know, and up to where it has counted what it read: it stays when the partition is taken away.
+type place struct{ begin, stop, next, counted int64 }
 
 // noEnd is the stop of a partition that is followed.
 const noEnd = -1
@@ -75,7 +75,7 @@ const noEnd = -1
 // justNow is how old a record may be in Kafka for a replay that is late to be so because of the record.
 const justNow = 10 * time.Second
 
-// late is how long after a line was written its record may come to Kafka: senders try for some time.
+// late is for how long what was recorded before --until is waited for, and how far Kafka's clock may be behind: senders try for some time.
 const late = time.Minute
 
 func (t *topic) run(ctx context.Context) error { return t.group.Run(ctx) }
@@ -280,7 +280,8 @@ func (t *topic) newest(ctx context.Context, ids []int, end, n int64) (map[int]in
 // Consume reads a batch's records for the merge, and waits while that is full.
 func (t *topic) Consume(ctx context.Context, b *consume.Batch) error {
 	t.mu.Lock()
-	p, epoch := t.parts[b.Partition], t.epoch
+	p, at, epoch := t.parts[b.Partition], t.places[b.Partition], t.epoch
+	counted := at.counted
 	t.mu.Unlock()
 	if p.finished {
 		<-ctx.Done() // nothing more is wanted
@@ -289,14 +290,14 @@ func (t *topic) Consume(ctx context.Context, b *consume.Batch) error {
 	read, next, live := replay.Read{Newest: router.NoTime}, b.Next, time.Now().Add(-justNow).UnixMilli()
 	var counts replay.Counts
 	var open []int64
-	until := t.cfg.choice.Until
+	until, arrival := t.cfg.choice.Until, t.cfg.arrival()
 	for i := range b.Records {
 		record := &b.Records[i]
 		if p.stop != noEnd && record.Offset >= p.stop {
 			next = record.Offset
 			break
 		}
-		if !until.IsZero() && record.Time > until.Add(late).UnixMilli() {
+		if !arrival.IsZero() && record.Time > arrival.UnixMilli() {
 			next, read.Finished = record.Offset, true
 			break
 		}
@@ -309,7 +310,9 @@ func (t *topic) Consume(ctx context.Context, b *consume.Batch) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}
-		counts.Add(seen)
+		if record.Offset >= counted {
+			counts.Add(seen)
+		}
 		read.Newest = max(read.Newest, seen.Time)
 		switch {
 		case r != nil:
@@ -336,6 +339,7 @@ func (t *topic) Consume(ctx context.Context, b *consume.Batch) error {
 		return err
 	}
 	t.mu.Lock()
+	at.counted = max(counted, next)
 	t.done(b.Partition, p)
 	t.mu.Unlock()
 	return nil
@@ -367,7 +371,7 @@ func (t *topic) letGo(ctx context.Context) {
 	for id, p := range t.parts {
 		at := t.places[id]
 		if at.next = p.offsets.Next(); t.rewind {
-			at.next = at.begin
+			at.next, at.counted = at.begin, 0
 		}
 	}
 	t.parts, t.rewind = nil, false

@@ -553,6 +553,32 @@ func TestTopic_isSharedByAGroup(t *testing.T) {
 	}
 }
 
+// However long after it was recorded something came to Kafka, it is of its time; --max-transit says that it does not take so long.
+func TestTopic_untilIsOfWhenItWasRecorded(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"however late":    {nil, topicIDs(0, 40)},
+		"not so late":     {[]string{"--max-transit=5m"}, nil},
+		"about that late": {[]string{"--max-transit=1h"}, topicIDs(0, 40)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newTopicWorld(t, 2)
+			records := topicRecords(2, 100, 10*time.Millisecond)
+			until := records[40].Timestamp.UTC().Format(time.RFC3339Nano)
+			for _, r := range records {
+				r.Timestamp = time.Now()
+			}
+			w.write(records...)
+			w.plays(append(test.args, "--speed=max", "--until="+until)...)
+			topicExact(t, "of them", w.target.got(), test.want)
+		})
+	}
+}
+
 // --from says where to begin, and to the record.
 func TestTopic_beginsWhereItIsTold(t *testing.T) {
 	t.Parallel()
@@ -732,8 +758,9 @@ func TestTopic_partitionsComeBack(t *testing.T) {
 	w.interrupt("replay")
 	check.Eventually(t, "it reads again", func() bool { return strings.Count(run.said.String(), "takes part in the group") > 2 })
 	release()
-	if result := run.ends(0); result.Ended != "end" {
-		t.Errorf("ended: %s", result.Ended)
+	result := run.ends(0)
+	if result.Ended != "end" || result.Requests.Read != n || result.Requests.Ahead != 0 {
+		t.Errorf("ended: %s, %+v", result.Ended, result.Requests)
 	}
 	topicExact(t, "of them", w.target.got(), topicIDs(0, n))
 }
@@ -1311,10 +1338,15 @@ func TestTopic_goesOnWhenKafkaIsBack(t *testing.T) {
 	broker.Close()
 	check.Eventually(t, "it knows that Kafka is away", func() bool { return run.said.Says("let go of the partitions") })
 	then := w.target.count()
+	time.Sleep(time.Second)
 	broker, err = embedded.Start(t.Context(), cfg)
 	check.Must(t, err)
-	if result := run.ends(0); result.Ended != "end" {
-		t.Errorf("ended: %s", result.Ended)
+	result := run.ends(0)
+	if result.Ended != "end" || result.Requests.Read != n || result.Requests.Ahead != 0 {
+		t.Errorf("ended: %s, %+v", result.Ended, result.Requests)
+	}
+	if result.Stalls.Times == 0 || result.Stalls.Seconds < 1 || result.Seconds < result.Stalls.Seconds {
+		t.Errorf("stalled: %+v of %.1f s", result.Stalls, result.Seconds)
 	}
 	topicExact(t, "all", w.target.got(), topicIDs(0, n))
 	if then == n {
