@@ -81,10 +81,13 @@ type Config struct {
 	// Next is the next request, see Merge.Next; its error ends the replay, io.EOF well.
 	Next func(context.Context) (*Request, error)
 	// Take is asked for each request in its turn; one that it refuses is dropped. What was taken is sent, and
-	// then Done is told, or Drop if the replay has ended before.
+	// then Done is told, or Drop if the replay has ended before or Keep refuses it.
 	Take func(*Request) bool
 	// Drop is told, by several goroutines, of a request that was taken and not sent, which stays the Player's; nil for none.
 	Drop func(*Request)
+	// Keep is asked, by several goroutines, right before a request that was taken is sent, as it may have waited for others
+	// of its client; one that it refuses is dropped. nil keeps all.
+	Keep func(*Request) bool
 	// Send sends a request, and returns soon after its context ends: that is lastAnswers after Run's.
 	Send func(context.Context, *Request) Outcome
 	// Done is told what was sent, in the order of the answers, one after the other. The request
@@ -432,7 +435,7 @@ func (p *Player) Stalls() Stretch {
 // it is sent, it is not.
 func (p *Player) send(ctx context.Context, f *flight) {
 	defer func() { <-p.slots }()
-	if !p.follow(ctx, f) || ctx.Err() != nil {
+	if !p.follow(ctx, f) || ctx.Err() != nil || p.cfg.Keep != nil && !p.cfg.Keep(f.Request) {
 		p.untry(f)
 		p.leave(f)
 		if p.cfg.Drop != nil {

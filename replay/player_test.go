@@ -868,3 +868,27 @@ func TestPlayer_makesUpForNoStall(t *testing.T) {
 		}
 	})
 }
+
+// What was taken and is not to be sent any more, because others have it by then, is dropped.
+func TestPlayer_dropsWhatIsNotKept(t *testing.T) {
+	requests := []*Request{{Offset: 0, Client: 1}, {Offset: 1, Client: 1}}
+	var sent, dropped []int64
+	p := NewPlayer(Config{Pace: new(Pace), Concurrency: 2,
+		Next: func(context.Context) (*Request, error) {
+			if len(requests) == 0 {
+				return nil, io.EOF
+			}
+			r := requests[0]
+			requests = requests[1:]
+			return r, nil
+		},
+		Take: func(*Request) bool { return true },
+		Keep: func(r *Request) bool { return r.Offset == 0 },
+		Drop: func(r *Request) { dropped = append(dropped, r.Offset) },
+		Send: func(context.Context, *Request) Outcome { return Outcome{Status: 200} },
+		Done: func(s Sent) { sent = append(sent, s.Offset) },
+	})
+	if err := p.Run(t.Context()); err != nil || !slices.Equal(sent, []int64{0}) || !slices.Equal(dropped, []int64{1}) {
+		t.Errorf("%v were sent, %v dropped; %v", sent, dropped, err)
+	}
+}

@@ -231,6 +231,8 @@ func decompressed(r io.Reader) (io.ReadCloser, error) {
 }
 
 func (f *file) take(*replay.Request) bool { return true }
+func (f *file) keep(*replay.Request) bool { return true }
+func (f *file) shared() bool              { return false }
 func (f *file) sent(*replay.Request)      {}
 func (f *file) dropped(*replay.Request)   {}
 func (f *file) note() string              { return "" }

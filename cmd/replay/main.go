@@ -224,10 +224,12 @@ func (r *replaying) play(ctx context.Context) error {
 			if err == nil {
 				inRound++
 			}
-			if err != io.EOF || !cfg.loop || inRound == 0 || ctx.Err() != nil {
+			if err != io.EOF || !cfg.loop || inRound == 0 && !r.source.shared() || ctx.Err() != nil {
 				return request, err
 			}
-			rounds, inRound = rounds+1, 0
+			if inRound > 0 {
+				rounds, inRound = rounds+1, 0
+			}
 			r.merge.Begin(nil) // so that Next waits for the source
 			r.source.again()
 		}
@@ -243,7 +245,7 @@ func (r *replaying) play(ctx context.Context) error {
 		}
 		return true
 	}
-	play.Drop = r.source.dropped
+	play.Keep, play.Drop = r.source.keep, r.source.dropped
 	play.Done = func(s replay.Sent) {
 		r.report.sent(&s)
 		r.source.sent(s.Request)
@@ -352,6 +354,7 @@ func (r *replaying) onlyRecord(ctx context.Context) error {
 		}
 		if r.source.take(request) {
 			if err := r.recording.add(request); err != nil {
+				r.source.dropped(request)
 				return err
 			}
 			r.source.sent(request)

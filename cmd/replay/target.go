@@ -30,7 +30,9 @@ type target struct {
 	timeout      time.Duration
 	kept         *http.Transport // keeps connections
 	fresh        *http.Transport // makes one for each request
-	lines        atomic.Bool     // it speaks HTTP/1
+	known        chan struct{}   // closed when it is known what it speaks
+	asking       chan struct{}   // has an element while a request finds out
+	lines        atomic.Bool     // it speaks HTTP/1, on its newest connection
 	resent       atomic.Int64
 
 	mu      sync.Mutex    // guards the following
@@ -47,10 +49,28 @@ func newTarget(c *config) *target {
 	t := &target{url: c.target, header: c.header.Clone(), forwardedFor: c.forwardedFor, timeout: c.timeout}
 	t.like = &http.Request{Host: cmp.Or(t.header.Get("Host"), c.target.Host), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	t.header.Del("Host")
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} { // has net/http send any method again
+		if values := t.header.Values(name); len(values) > 0 {
+			t.header.Del(name)
+			t.header[strings.ToLower(name)] = values
+		}
+	}
 	if t.header.Get("User-Agent") == "" {
 		t.header.Set("User-Agent", "drain-replay")
 	}
-	t.lines.Store(c.target.Scheme == "http")
+	t.known, t.asking = make(chan struct{}), make(chan struct{}, 1)
+	know := sync.OnceFunc(func() { close(t.known) })
+	if c.target.Scheme == "http" {
+		t.lines.Store(true)
+		know()
+	}
+	spoken := func(s tls.ConnectionState) error {
+		if s.ServerName == "" || s.ServerName == c.target.Hostname() { // and no proxy's
+			t.lines.Store(s.NegotiatedProtocol != "h2")
+			know()
+		}
+		return nil
+	}
 	dialer := &net.Dialer{Timeout: c.timeout, KeepAlive: 30 * time.Second}
 	t.kept = &http.Transport{
 		Proxy: func(r *http.Request) (*url.URL, error) {
@@ -67,7 +87,7 @@ func newTarget(c *config) *target {
 			}
 			return c, err
 		},
-		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, VerifyConnection: spoken}, ForceAttemptHTTP2: true,
 		MaxIdleConns: c.play.Concurrency, MaxIdleConnsPerHost: c.play.Concurrency, IdleConnTimeout: keep,
 		TLSHandshakeTimeout: c.timeout, DisableCompression: true, // answers are measured as they come
 		MaxResponseHeaderBytes: 256 << 10,
@@ -99,6 +119,17 @@ func (t *target) close() { t.kept.CloseIdleConnections() }
 func (t *target) send(ctx context.Context, r *replay.Request) replay.Outcome {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
+	select {
+	case <-t.known:
+	default:
+		select {
+		case <-t.known:
+		case t.asking <- struct{}{}: // alone, and so on a connection that is new
+			defer func() { <-t.asking }()
+		case <-ctx.Done():
+			return replay.Outcome{Failure: replay.TimedOut}
+		}
+	}
 	out, again := t.try(ctx, t.kept, r)
 	if again {
 		t.resent.Add(1)
@@ -123,16 +154,13 @@ func (t *target) try(ctx context.Context, by *http.Transport, r *replay.Request)
 	took := func() time.Duration { return time.Since(start) - time.Duration(began.Load()) }
 	request := t.like.WithContext(httptrace.WithClientTrace(ctx, trace)) // a copy
 	request.Method, request.URL = r.Method, replay.Address(t.url.Scheme, t.url.Host, string(r.Target))
-	if request.Header = t.headers(r); t.lines.Load() && slices.Contains(replay.Safe, r.Method) {
+	if request.Header = t.headers(r); t.lines.Load() && slices.Contains(replayable, r.Method) {
 		request.Body, request.TransferEncoding = empty, identity
 	}
 	response, err := by.RoundTrip(request)
 	if err != nil {
 		out = replay.Outcome{Failure: failure(ctx, err), Took: took()}
 		return out, out.Failure == replay.Reset && reused.Load() && !answered.Load() && slices.Contains(replay.Safe, r.Method)
-	}
-	if response.ProtoMajor == 1 && !t.lines.Load() {
-		t.lines.Store(true)
 	}
 	var n int64
 	if response.StatusCode != http.StatusSwitchingProtocols { // what follows that is no body, and waits for nobody
@@ -146,8 +174,11 @@ func (t *target) try(ctx context.Context, by *http.Transport, r *replay.Request)
 	return out, false
 }
 
+// replayable are the methods that net/http sends again by itself, see Request.isReplayable.
+var replayable = []string{"GET", "HEAD", "OPTIONS", "TRACE"}
+
 // empty is a body. Without any, net/http sends a request that a connection ended on once more, and once more, as long as it
-// has kept connections: one that crashes the target would do that to all of its processes. With HTTP/2 it does so
+// has kept connections or gets new ones: one that crashes the target would do that to all of its processes. With HTTP/2 it does so
 // only with what the target says that it did not look at. With the encoding identity it neither says of what length it is, nor
 // first waits for its first byte.
 var (

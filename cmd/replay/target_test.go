@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -416,6 +419,115 @@ func spawn(t *testing.T, env vars, args ...string) (status int, stdout, stderr s
 		t.Fatal(err)
 	}
 	return c.ProcessState.ExitCode(), out.String(), said.String()
+}
+
+// net/http itself sends nothing again, whatever is set: not while it is not known yet what the target speaks,
+func TestTarget_theFirstRequestsComeOnce(t *testing.T) {
+	t.Parallel()
+	ours := authority.New(t, "ours")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	pair := ours.Pair("127.0.0.1", time.Now().Add(time.Hour))
+	var crashes, connections atomic.Int32
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer l.Close()
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			number := connections.Add(1)
+			serving.Go(func() {
+				defer c.Close()
+				if number > 4 {
+					time.Sleep(2 * time.Second) // so that a connection is kept before its own is there
+				}
+				s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{pair}})
+				for in := bufio.NewReader(s); ; {
+					q, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					if q.URL.Path == "/crash" {
+						crashes.Add(1)
+						return
+					}
+					time.Sleep(300 * time.Millisecond)
+					_, _ = io.WriteString(s, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				}
+			})
+		}
+	})
+	var all []entry
+	for i := range 4 {
+		all = append(all, entry{path: fmt.Sprint("/", i), id: fmt.Sprint(i), at: time.Duration(i) * time.Millisecond, fwd: nobody})
+	}
+	all = append(all, entry{path: "/crash", id: "crash", at: 50 * time.Millisecond, fwd: nobody})
+	_, stdout, _ := spawn(t, vars{"SSL_CERT_FILE": written(t, "ca.pem", ours.PEM)}, "--file="+recorded(t, all...), "--target=https://"+l.Addr().String(), "--json", "--breaker=off", "--timeout=5s")
+	var r replay.Result
+	must(t, json.Unmarshal([]byte(stdout), &r))
+	if n := int64(crashes.Load()); n != 1+r.Network.Resent || n > 2 || r.Requests.Sent != 5 {
+		t.Errorf("one request came %d times, and %d of %d were sent once more", n, r.Network.Resent, r.Requests.Sent)
+	}
+}
+
+// and not because of the method, or a header.
+func TestTarget_otherMethodsComeOnce(t *testing.T) {
+	t.Parallel()
+	for _, tt := range [][]string{{"OPTIONS"}, {"TRACE"}, {"POST", "--header=Idempotency-Key: x"}, {"PUT", "--header=x-idempotency-key: x"}} {
+		t.Run(tt[0], func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			s.on("/crash", func(net.Conn, *received) bool { return false })
+			s.on("/slow", func(c net.Conn, q *received) bool { time.Sleep(200 * time.Millisecond); return status(200)(c, q) })
+			var all []entry
+			for i := range 8 { // as many connections are kept
+				all = append(all, entry{path: "/slow", id: fmt.Sprint(i), fwd: nobody})
+			}
+			all = append(all, entry{path: "/crash", id: "c", at: 600 * time.Millisecond, method: tt[0], fwd: nobody})
+			play(t, 0, append([]string{"--file=" + recorded(t, all...), "--target=" + s.url, "--breaker=off", "--methods=GET," + tt[0], "--unsafe"}, tt[1:]...)...)
+			came := slices.DeleteFunc(s.targets(), func(target string) bool { return target != "/crash" })
+			if len(came) != 1 {
+				t.Errorf("it came %d times", len(came))
+			}
+		})
+	}
+}
+
+// A target behind a balancer may speak HTTP/1 on one connection and HTTP/2 on the next.
+func TestTarget_speaksWhatItsConnectionDoes(t *testing.T) {
+	t.Parallel()
+	ours := authority.New(t, "ours")
+	var got sync.Map
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		got.Store(q.Header.Get("X-Replay"), fmt.Sprint(q.Proto, " ", q.ContentLength))
+		if q.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close")
+		}
+	}))
+	s.EnableHTTP2 = true
+	var connections atomic.Int32
+	pair := []tls.Certificate{ours.Pair("127.0.0.1", time.Now().Add(time.Hour))}
+	s.TLS = &tls.Config{Certificates: pair, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if connections.Add(1) == 1 {
+			return &tls.Config{Certificates: pair, NextProtos: []string{"http/1.1"}}, nil
+		}
+		return nil, nil
+	}}
+	s.StartTLS()
+	defer s.Close()
+	var all []entry
+	for i := range 4 {
+		all = append(all, entry{id: fmt.Sprint(i), at: time.Duration(i) * 100 * time.Millisecond})
+	}
+	spawn(t, vars{"SSL_CERT_FILE": written(t, "ca.pem", ours.PEM)}, "--file="+recorded(t, all...), "--target="+s.URL, "--json")
+	for id, want := range map[string]string{"0": "HTTP/1.1 0", "2": "HTTP/2.0 0", "3": "HTTP/2.0 0"} {
+		if v, _ := got.Load(id); v != want {
+			t.Errorf("%s came as %v, want %s", id, v, want)
+		}
+	}
 }
 
 func TestHTTP2(t *testing.T) {

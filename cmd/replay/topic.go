@@ -21,12 +21,16 @@ type source interface {
 	run(ctx context.Context) error
 	// take asks whether a request may be sent still; the source then waits for sent or dropped.
 	take(*replay.Request) bool
+	// keep asks whether one that was taken, and has waited since, may still be sent.
+	keep(*replay.Request) bool
 	// sent tells that it was, and answered or not.
 	sent(*replay.Request)
 	// dropped tells that it was not.
 	dropped(*replay.Request)
 	// again begins once more where it began.
 	again()
+	// shared tells that others may have a part of it.
+	shared() bool
 	// progress is how many records there are to read, 0 where there is no end, and how many were.
 	progress() (all, read int64)
 	// note is what else the report is to say, "" for nothing.
@@ -51,6 +55,8 @@ type topic struct {
 	places  map[int]*place
 	rewind  bool // the partitions that it has are to begin where this process began with them
 	revoked bool
+	lost    bool // as well, and what was taken is not waited for any longer
+	all     int  // partitions of the topic
 	noted   string
 	flying  int        // requests that were taken, of this epoch
 	landed  *sync.Cond // flying became 0
@@ -62,15 +68,21 @@ type part struct {
 	offsets     *replay.Offsets
 	begin, stop int64 // stop is -1 where there is no end
 	finished    bool
-	held        bool // at a record that is for the next replay
 }
 
-// place is where this process began with a partition, where it is to end, where it goes on if the
-// group does not know, and up to where it has counted what it read: it stays when the partition is taken away.
-type place struct{ begin, stop, next, counted int64 }
+// place is what this process knows of a partition, also when it is taken away.
+type place struct {
+	topic       string // its id: one that was made again has other records
+	begin, stop int64  // where it began, and where it is to end
+	next        int64  // where it goes on, if the group does not know
+	left        int64  // the first record that --until left for the next replay, none if there is none
+	counted     int64  // up to where it has counted what it read
+}
 
-// noEnd is the stop of a partition that is followed.
-const noEnd = -1
+const (
+	noEnd = -1 // the stop of a partition that is followed
+	none  = -1
+)
 
 // justNow is how old a record may be in Kafka for a replay that is late to be so because of the record.
 const justNow = 10 * time.Second
@@ -107,17 +119,26 @@ func (t *topic) Assigned(ctx context.Context, partitions []consume.Partition) er
 		return err
 	}
 	limitMemory(len(partitions))
+	all := len(partitions)
+	if t.cfg.loop && t.group != nil {
+		n, err := t.group.Partitions(ctx)
+		if err != nil {
+			return err
+		}
+		all = n
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.epoch++
-	t.flying, t.revoked = 0, false
+	t.all = all
+	t.flying, t.revoked, t.lost = 0, false, false
 	t.parts = make(map[int]*part)
 	lanes := make([]replay.Lane, 0, len(partitions))
 	for i := range partitions {
 		p := &partitions[i]
 		at := t.places[p.ID]
 		if at == nil {
-			at = &place{begin: p.Offset, stop: p.End}
+			at = &place{topic: p.TopicID, begin: p.Offset, stop: p.End, left: none}
 			if t.cfg.follow {
 				at.stop = noEnd
 			}
@@ -177,10 +198,16 @@ func (t *topic) starts(ctx context.Context, partitions []consume.Partition) (map
 	starts := make(map[int]int64)
 	var others []consume.Partition // that this process did not have yet
 	t.mu.Lock()
-	for _, p := range partitions {
+	for i := range partitions {
+		p := &partitions[i]
+		if at := t.places[p.ID]; at != nil && at.topic != p.TopicID {
+			delete(t.places, p.ID)
+			starts[p.ID] = p.First
+			continue
+		}
 		switch at := t.places[p.ID]; {
 		case at == nil:
-			others = append(others, p)
+			others = append(others, *p)
 		case !t.commits:
 			starts[p.ID] = at.next
 		default:
@@ -281,7 +308,7 @@ func (t *topic) newest(ctx context.Context, ids []int, end, n int64) (map[int]in
 func (t *topic) Consume(ctx context.Context, b *consume.Batch) error {
 	t.mu.Lock()
 	p, at, epoch := t.parts[b.Partition], t.places[b.Partition], t.epoch
-	counted := at.counted
+	counted, left := at.counted, at.left
 	t.mu.Unlock()
 	if p.finished {
 		<-ctx.Done() // nothing more is wanted
@@ -320,9 +347,8 @@ func (t *topic) Consume(ctx context.Context, b *consume.Batch) error {
 			r.Live = record.Time >= live
 			read.Requests = append(read.Requests, r)
 			open = append(open, r.Offset)
-		case !p.held && !until.IsZero() && seen.Time >= until.UnixMicro():
-			p.held = true // who goes on behind until must find it
-			open = append(open, record.Offset)
+		case left == none && !until.IsZero() && seen.Time >= until.UnixMicro():
+			left = record.Offset // who goes on behind until must find it
 		}
 	}
 	read.Taken = func() { t.watch.saw(&counts) } // and not after the report, if it is the last
@@ -333,6 +359,7 @@ func (t *topic) Consume(ctx context.Context, b *consume.Batch) error {
 		p.offsets.Open(offset)
 	}
 	p.offsets.Read(next)
+	at.left = left
 	p.finished = read.Finished
 	t.mu.Unlock()
 	if err := t.merge.Add(ctx, b.Partition, read); err != nil {
@@ -348,7 +375,11 @@ func (t *topic) Consume(ctx context.Context, b *consume.Batch) error {
 // done tells the group what of a partition is done with. It needs t.mu: what is told must not be less than before.
 func (t *topic) done(id int, p *part) {
 	if t.commits {
-		t.group.Done(id, p.offsets.Next())
+		next := p.offsets.Next()
+		if at := t.places[id]; at != nil && at.left != none {
+			next = min(next, at.left)
+		}
+		t.group.Done(id, next)
 	}
 }
 
@@ -370,11 +401,23 @@ func (t *topic) letGo(ctx context.Context) {
 	}
 	for id, p := range t.parts {
 		at := t.places[id]
+		if at == nil {
+			continue // it is of a topic that is gone
+		}
 		if at.next = p.offsets.Next(); t.rewind {
-			at.next, at.counted = at.begin, 0
+			at.next, at.left, at.counted = at.begin, none, 0
 		}
 	}
-	t.parts, t.rewind = nil, false
+	if t.flying == 0 || t.rewind {
+		t.parts = nil // else what lands counts still
+	}
+	t.lost, t.rewind = t.flying > 0 && !t.rewind, false
+}
+
+func (t *topic) keep(r *replay.Request) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.lost || r.Epoch != t.epoch // others may have its partition by now
 }
 
 func (t *topic) take(r *replay.Request) bool {
@@ -411,6 +454,12 @@ func (t *topic) again() {
 	t.rewind = true
 	t.mu.Unlock()
 	t.group.Reassign()
+}
+
+func (t *topic) shared() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.parts == nil || len(t.parts) < t.all
 }
 
 func (t *topic) note() string {

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -121,7 +122,7 @@ func (w *topicWorld) interrupt(group string) {
 	assigned := make(chan struct{})
 	member := consume.New(consume.Config{Cluster: &cluster.Config{Addresses: strings.Split(w.env["KAFKA_URL"], ",")}, Topic: "router", Group: group,
 		Handler: topicVisitor(assigned), Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), CommitNothing: true})
-	ctx, leave := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, leave := context.WithTimeout(context.Background(), 50*time.Second)
 	defer leave()
 	left := make(chan struct{})
 	go func() {
@@ -957,6 +958,126 @@ func TestTopic_landsWhatIsAnsweredInBetween(t *testing.T) {
 	defer cancel()
 	if from.Revoked(ctx); ctx.Err() != nil {
 		t.Error("what has landed is waited for")
+	}
+}
+
+// What is answered after the partitions had to be given up was sent: with the same partition it is not sent again.
+func TestTopic_countsWhatIsAnsweredAfterIt(t *testing.T) {
+	t.Parallel()
+	cfg := &config{dryRun: false, target: new(url.URL)}
+	cfg.choice.Methods = replay.Safe
+	from := newTopic(cfg, slog.New(slog.DiscardHandler), replay.NewMerge(0, 1<<20, 2<<20), &watch{report: &report{Report: replay.NewReport(nil)}})
+	from.group = consume.New(consume.Config{Cluster: new(cluster.Config), Topic: "router", Group: "replay", Handler: from, Logger: from.log, Registerer: prometheus.NewRegistry()})
+	check.Must(t, from.Assigned(t.Context(), []consume.Partition{{ID: 0, End: 1}}))
+	record := topicRecord(0, topicPast(), "1")
+	check.Must(t, from.Consume(t.Context(), &consume.Batch{Partition: 0, Records: []consume.Record{{Offset: 0, Time: record.Timestamp.UnixMilli(), Value: record.Value}}, Next: 1, End: 1}))
+	r, err := from.merge.Next(t.Context())
+	check.Must(t, err)
+	if !from.take(r) || !from.keep(r) {
+		t.Fatal("not taken")
+	}
+	over, end := context.WithCancel(t.Context())
+	end()
+	from.Revoked(over)
+	if from.keep(r) {
+		t.Error("it would still be sent, and others may have its partition")
+	}
+	time.AfterFunc(50*time.Millisecond, func() { from.sent(r) })
+	again := []consume.Partition{{ID: 0, End: 1, Committed: -1}}
+	if check.Must(t, from.Assigned(t.Context(), again)); again[0].Offset != 1 {
+		t.Errorf("it goes on at %d", again[0].Offset)
+	}
+}
+
+// The requests of one client wait for each other: when the partitions are to be given up, those that wait are not sent any more.
+func TestTopic_givesUpWhatWaits(t *testing.T) {
+	t.Parallel()
+	w := newTopicWorld(t, 1)
+	records := topicRecords(1, 200, 10*time.Millisecond)
+	for _, r := range records {
+		r.Value = topicFwd.ReplaceAll(r.Value, []byte(`"fwd":"10.1.1.1"`))
+	}
+	w.write(records...)
+	w.target.answers(func(_ http.ResponseWriter, q *http.Request) { <-q.Context().Done() })
+	run := w.start("--speed=max", "--timeout=1s")
+	check.Eventually(t, "it sends", func() bool { return w.target.count() >= 2 })
+	w.interrupt("replay") // for which the first is waited for, and the others not for long
+	check.Eventually(t, "it has them again", func() bool { return strings.Count(run.said.String(), "takes part in the group") == 2 })
+	fetches, began := w.observe(kmsg.Fetch), time.Now()
+	check.Eventually(t, "it reads again", func() bool { return fetches.Load() > 0 })
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("after %s", took)
+	}
+	run.stop()
+}
+
+// A loop goes on while it has only partitions without records: others have the rest, for now.
+func TestTopic_loopsOnWithAnEmptyShare(t *testing.T) {
+	t.Parallel()
+	w := newTopicWorld(t, 2)
+	w.write(topicRecords(1, 20, 20*time.Millisecond)...) // partition 1 is empty
+	run := w.start("--loop")
+	for range 4 {
+		then := w.target.count()
+		check.Eventually(t, "it plays", func() bool { return w.target.count() > then+5 || run.hasEnded() })
+		w.interrupt("replay")
+		if run.hasEnded() {
+			t.Fatalf("it ended with status %d", run.status)
+		}
+	}
+	run.stop()
+	run.ends(0)
+}
+
+// Who cannot write what was recorded says so at once.
+func TestTopic_recordsUntilTheDiskIsFull(t *testing.T) {
+	t.Parallel()
+	w := newTopicWorld(t, 1)
+	w.write(topicRecords(1, 20_000, time.Millisecond)...)
+	began := time.Now()
+	run := w.start("--target=", "--record=/dev/full", "--from=beginning")
+	check.Eventually(t, "it ends", run.hasEnded)
+	if took := time.Since(began); run.status != 1 || took > 8*time.Second {
+		t.Errorf("status %d after %s", run.status, took)
+	}
+}
+
+// A topic that is made again while it is followed has other records, from its first on.
+func TestTopic_followsOneThatIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	w := newTopicWorld(t, 1)
+	w.write(topicRecords(1, 300, time.Millisecond)...)
+	run := w.start("--until=never", "--speed=max", "--from=beginning")
+	check.Eventually(t, "it plays", func() bool { return w.target.count() == 300 && w.committed("replay")[0] == 300 })
+	_, err := w.admin.DeleteTopics(t.Context(), "router")
+	check.Must(t, err)
+	_, err = w.admin.CreateTopics(t.Context(), 1, 1, nil, "router")
+	check.Must(t, err)
+	w.target.reset()
+	w.client.PurgeTopicsFromClient("router")
+	w.write(topicRecords(1, 50, time.Millisecond)...)
+	check.Eventually(t, "it plays the new ones", func() bool { return w.target.count() >= 50 })
+	run.stop()
+	run.ends(0)
+	topicExact(t, "of the new topic", w.target.got(), topicIDs(0, 50))
+}
+
+// What stands behind the first record that --until left is for the next replay as well, but this one sends it once.
+func TestTopic_sendsOnceWhatIsBehindUntil(t *testing.T) {
+	t.Parallel()
+	w := newTopicWorld(t, 1)
+	began := topicPast()
+	until := began.Add(30 * time.Second)
+	at := func(d time.Duration, id string) *kgo.Record { return topicRecord(0, until.Add(d), id) }
+	w.write(topicRecord(0, began, "0"), at(time.Second, "left"), at(-10*time.Second, "1"), at(-9*time.Second, "2"))
+	w.write(at(-4*time.Second, "3"))
+	run := w.start("--until="+until.UTC().Format(time.RFC3339), "--speed=10")
+	check.Eventually(t, "it plays", func() bool { return w.target.count() >= 3 })
+	w.interrupt("replay")
+	run.ends(0)
+	topicExact(t, "all", w.target.got(), topicIDs(0, 4))
+	if c := w.committed("replay")[0]; c != 1 {
+		t.Errorf("committed: %d", c)
 	}
 }
 
