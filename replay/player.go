@@ -250,8 +250,8 @@ func (p *Player) ready(ctx context.Context, timer *time.Timer, f *flight) error 
 	return err
 }
 
-// due is when a request, asked for at that time, is to be sent, since the beginning. What it was waited for beyond that moves what is due, and does not make it
-// late: else all that was due meanwhile would be sent at once.
+// due is when a request, asked for at that time, is to be sent, since the beginning. What it was waited for beyond that moves what
+// is due, and does not make it late: else all that was due meanwhile would be sent at once.
 func (p *Player) due(r *Request, asked time.Time) time.Duration {
 	if p.began.IsZero() {
 		p.began = time.Now()

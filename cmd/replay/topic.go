@@ -120,7 +120,7 @@ func (t *topic) Assigned(ctx context.Context, partitions []consume.Partition) er
 	}
 	limitMemory(len(partitions))
 	all := len(partitions)
-	if t.cfg.loop && t.group != nil {
+	if t.cfg.loop { // nobody else asks whether they are shared
 		n, err := t.group.Partitions(ctx)
 		if err != nil {
 			return err

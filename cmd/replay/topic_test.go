@@ -945,7 +945,7 @@ func TestTopic_whatIsDoneStaysDone(t *testing.T) {
 // What is under way when a loop begins anew lands when it is answered, also if the partitions are to be shared out at that moment.
 func TestTopic_landsWhatIsAnsweredInBetween(t *testing.T) {
 	t.Parallel()
-	from := newTopic(&config{loop: true}, slog.New(slog.DiscardHandler), replay.NewMerge(0, 1, 2), &watch{})
+	from := newTopic(new(config), slog.New(slog.DiscardHandler), replay.NewMerge(0, 1, 2), &watch{})
 	check.Must(t, from.Assigned(t.Context(), []consume.Partition{{ID: 0, End: 2}}))
 	r := &replay.Request{Epoch: 1}
 	if !from.take(r) {
@@ -964,7 +964,7 @@ func TestTopic_landsWhatIsAnsweredInBetween(t *testing.T) {
 // What is answered after the partitions had to be given up was sent: with the same partition it is not sent again.
 func TestTopic_countsWhatIsAnsweredAfterIt(t *testing.T) {
 	t.Parallel()
-	cfg := &config{dryRun: false, target: new(url.URL)}
+	cfg := &config{target: new(url.URL)}
 	cfg.choice.Methods = replay.Safe
 	from := newTopic(cfg, slog.New(slog.DiscardHandler), replay.NewMerge(0, 1<<20, 2<<20), &watch{report: &report{Report: replay.NewReport(nil)}})
 	from.group = consume.New(consume.Config{Cluster: new(cluster.Config), Topic: "router", Group: "replay", Handler: from, Logger: from.log, Registerer: prometheus.NewRegistry()})
