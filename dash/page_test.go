@@ -192,6 +192,9 @@ func showsNumbers(t *testing.T, open opener) {
 		bad, all = bad+r.Errors, all+r.Requests
 	}
 	p.until(fmt.Sprintf(`document.querySelector('#kpi-errors b').dataset.value === %q`, number(float64(bad)/float64(all))))
+	if p95 := tens[len(tens)-2].Service.P95; p95 != nil { // it is drawn a frame later than what was asked for
+		p.until(fmt.Sprintf(`Math.abs(document.querySelector('#kpi-p95 b').dataset.value - %[1]s) < 1e-9 * %[1]s`, number(*p95)))
+	}
 	same(t, "requests a second", p.value("#kpi-requests b"), number(float64(lastTen)/10))
 	same(t, "p95", p.value("#kpi-p95 b"), measured(tens[len(tens)-2].Service.P95))
 	same(t, "lag", p.value("#kpi-lag b"), "12")
@@ -1290,6 +1293,13 @@ func doesNotGrow(t *testing.T, open opener) {
 	before := measure()
 	run(seconds)
 	after := measure()
+	for range 4 { // what is garbage is found in time, if the machine has any
+		if after.nodes <= before.nodes+100 && after.heap-before.heap <= 1e6 {
+			break
+		}
+		run(batch)
+		after = measure()
+	}
 	t.Logf("after %d seconds: heap %.2f MB, then %.2f MB; %.0f nodes, then %.0f; %.0f listeners, then %.0f", seconds, before.heap/1e6, after.heap/1e6, before.nodes, after.nodes, before.listeners, after.listeners)
 	if grown := after.heap - before.heap; grown > 1e6 {
 		t.Errorf("the heap grew by %.2f MB", grown/1e6)
