@@ -109,6 +109,7 @@ type Player struct {
 	began   time.Time
 	shift   time.Duration // of all that is due, by pauses and stalls
 	epoch   int
+	round   int
 	newest  int64     // recorded time
 	held    time.Time // when a request last had to wait to be let go
 	limit   *rate.Limiter
@@ -261,6 +262,8 @@ func (p *Player) due(r *Request, asked time.Time) time.Duration {
 		p.epoch, p.newest = r.Epoch, r.Time
 		p.cfg.Pace.Again()
 	}
+	again := r.Round != p.round
+	p.round = r.Round
 	behind := r.Time < p.newest
 	p.newest = max(p.newest, r.Time)
 	due, came := p.cfg.Pace.Due(r.Time)+p.shift, time.Since(p.began)
@@ -277,7 +280,7 @@ func (p *Player) due(r *Request, asked time.Time) time.Duration {
 	case behind || wait < stall && !anew && !r.Live:
 		return due
 	}
-	if wait >= stall && !r.Live {
+	if wait >= stall && !r.Live && !again {
 		p.mu.Lock()
 		p.stalls.add(wait)
 		p.mu.Unlock()
@@ -424,7 +427,7 @@ func (p *Player) Pauses() Stretch {
 	return all
 }
 
-// Stalls are those in which there was no next request, while one was due.
+// Stalls are those in which there was no next request, while one was due. The time between two rounds of a loop is none.
 func (p *Player) Stalls() Stretch {
 	p.mu.Lock()
 	defer p.mu.Unlock()

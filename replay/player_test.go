@@ -342,26 +342,28 @@ func TestPlayer_pausesWhileTheTargetFails(t *testing.T) {
 
 // What a rebalance or a loop begins with is due when it comes, and the rest at the pace after it.
 func TestPlayer_eachEpochBeginsThePaceAnew(t *testing.T) {
+	const loop = 3 // begins with the last epoch, which is waited for as the others are, and is no stall
 	epochs := [][]int64{{0, 1000, 2000}, {-3_600_000, -3_599_000, -3_598_500}, {7_200_000, 7_200_100, 7_201_000}, {1000, 900, 2000}}
 	for name, c := range map[string]struct {
-		pause time.Duration // before each
-		want  []int64       // ms
+		pause  time.Duration // before each
+		want   []int64       // ms
+		stalls Stretch
 	}{
-		"at once":              {0, []int64{0, 1000, 2000, 2000, 3000, 3500, 3500, 3600, 4500, 4500, 4500, 5500}},
-		"after a pause":        {7 * time.Second, []int64{0, 1000, 2000, 9000, 10_000, 10_500, 17_500, 17_600, 18_500, 25_500, 25_500, 26_500}},
-		"after a short answer": {time.Nanosecond, []int64{0, 1000, 2000, 2000, 3000, 3500, 3500, 3600, 4500, 4500, 4500, 5500}},
+		"at once":              {0, []int64{0, 1000, 2000, 2000, 3000, 3500, 3500, 3600, 4500, 4500, 4500, 5500}, Stretch{}},
+		"after a pause":        {7 * time.Second, []int64{0, 1000, 2000, 9000, 10_000, 10_500, 17_500, 17_600, 18_500, 25_500, 25_500, 26_500}, Stretch{2, 14 * time.Second}},
+		"after a short answer": {time.Nanosecond, []int64{0, 1000, 2000, 2000, 3000, 3500, 3500, 3600, 4500, 4500, 4500, 5500}, Stretch{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var requests []*Request
 				for i, recorded := range epochs {
 					for _, r := range at(recorded...) {
-						r.Epoch, r.Offset = i+1, int64(len(requests))
+						r.Epoch, r.Round, r.Offset = i+1, i/loop, int64(len(requests))
 						requests = append(requests, r)
 					}
 				}
 				next, epoch := 0, 1
-				_, sent := play(t, Config{Pace: &Pace{Speed: 1, MaxGap: time.Hour}, Next: func(context.Context) (*Request, error) {
+				p, sent := play(t, Config{Pace: &Pace{Speed: 1, MaxGap: time.Hour}, Next: func(context.Context) (*Request, error) {
 					if next == len(requests) {
 						return nil, io.EOF
 					}
@@ -381,6 +383,9 @@ func TestPlayer_eachEpochBeginsThePaceAnew(t *testing.T) {
 					if outOfOrder := i == 10; s.Late > time.Microsecond && !outOfOrder {
 						t.Errorf("request %d was %v late", i, s.Late)
 					}
+				}
+				if p.Stalls() != c.stalls {
+					t.Errorf("%+v, want %+v", p.Stalls(), c.stalls)
 				}
 			})
 		})

@@ -24,7 +24,6 @@ type Report struct {
 	series series
 	first  int64 // recorded, microseconds since 1970
 	last   int64
-	took   time.Duration // until the last was sent
 	// stopped counts those whose answers were not waited for.
 	stopped int64
 }
@@ -102,7 +101,6 @@ func (r *Report) Read() (all int64, skipped map[string]int64) {
 
 // Sent counts a request, which stays the caller's.
 func (r *Report) Sent(s *Sent) {
-	r.took = max(r.took, s.At)
 	if s.Failure == Stopped {
 		r.stopped++
 		return

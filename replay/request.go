@@ -17,6 +17,8 @@ type Request struct {
 	Offset    int64
 	// Epoch counts, from 1, how often the reading has begun: at each the pace begins anew, too.
 	Epoch int
+	// Round counts, from 1, the rounds of a loop; 0 where there is none.
+	Round int
 	// Live tells that it was recorded just now: that it comes late is usual then.
 	Live bool
 	// Time is that of the router's line, which is written when the answer is complete:

@@ -195,7 +195,7 @@ type Frame struct {
 // Result is what was gathered so far.
 func (r *Report) Result(f Frame) *Result {
 	out := &Result{
-		Target: f.Target, Source: f.Source, Ended: f.Ended, Note: f.Note, Speed: f.Speed, Began: f.Began.UTC(), Seconds: max(r.took, f.Took).Seconds(),
+		Target: f.Target, Source: f.Source, Ended: f.Ended, Note: f.Note, Speed: f.Speed, Began: f.Began.UTC(), Seconds: f.Took.Seconds(),
 		Requests: Requests{Sent: r.all.sent, Escaped: r.counts.Escaped, Stopped: r.stopped, OutOfOrder: f.OutOfOrder, Rounds: f.Rounds},
 		Pauses:   f.Pauses.shown(),
 		Stalls:   f.Stalls.shown(),

@@ -63,7 +63,7 @@ func shopReport() *Report {
 
 func shopFrame() Frame {
 	return Frame{Target: "https://staging.example.com", Source: "router", Ended: "interrupted", Speed: 2, Began: time.Date(2026, 1, 3, 10, 0, 0, 0, time.UTC),
-		OutOfOrder: 3, Rounds: 1, Pauses: Stretch{2, 2500 * time.Millisecond}, Stalls: Stretch{1, 3 * time.Second}, Pace: &Pace{Gaps: 4, Cut: 90 * time.Minute}, RoundTrip: 1230 * time.Microsecond, Connections: 8,
+		OutOfOrder: 3, Rounds: 1, Took: 115 * time.Second, Pauses: Stretch{2, 2500 * time.Millisecond}, Stalls: Stretch{1, 3 * time.Second}, Pace: &Pace{Gaps: 4, Cut: 90 * time.Minute}, RoundTrip: 1230 * time.Microsecond, Connections: 8,
 		FailOnDiff: 0.01, FailOnSlower: true}
 }
 

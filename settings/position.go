@@ -37,10 +37,11 @@ func (r *Reader) Position(name, value string, now time.Time, mostNewest int) Pos
 }
 
 // Time reads a time as people write it: -15m, -7d, 2026-01-02T15:04:05Z, 2026-01-02, or seconds since 1970.
-func (r *Reader) Time(name, value string, now time.Time) time.Time {
+// others are what the setting may be as well.
+func (r *Reader) Time(name, value string, now time.Time, others ...string) time.Time {
 	at, ok := timeOf(value, now)
 	if !ok {
-		r.Fail(name, value, times)
+		r.Fail(name, value, alternatives(times, others))
 	}
 	return at
 }

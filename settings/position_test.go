@@ -44,3 +44,18 @@ func TestPosition(t *testing.T) {
 		}
 	}
 }
+
+// What else a setting may be is said of that setting alone.
+func TestReader_saysWhatElse(t *testing.T) {
+	var r Reader
+	r.Duration("MAX_GAP", "x", time.Millisecond, time.Second, "0")
+	r.Time("UNTIL", "x", time.Now(), "end", "never")
+	if want := `MAX_GAP: cannot use "x": use a duration such as 5ms or 2s, from 1ms to 1s, or 0`; r.Err == nil || r.Err.Error() != want {
+		t.Errorf("%v, want %s", r.Err, want)
+	}
+	r.Err = nil
+	r.Time("UNTIL", "x", time.Now(), "end", "never")
+	if want := `UNTIL: cannot use "x": use -15m, -1h, -7d, or a time such as 2026-01-02T15:04:05Z, or end, or never`; r.Err == nil || r.Err.Error() != want {
+		t.Errorf("%v, want %s", r.Err, want)
+	}
+}

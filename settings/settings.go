@@ -185,6 +185,11 @@ func (r *Reader) Fail(name, value, accepts string) {
 	}
 }
 
+// alternatives is what a setting accepts, and what else.
+func alternatives(accepts string, others []string) string {
+	return strings.Join(append([]string{accepts}, others...), ", or ")
+}
+
 // Choice is the index of value among those it may be.
 func (r *Reader) Choice(name, value string, of ...string) int {
 	i := slices.Index(of, value)
@@ -216,11 +221,11 @@ func (r *Reader) Size(name, value string, low, high int64) int64 {
 	return int64(n)
 }
 
-// Duration is a length of time between low and high.
-func (r *Reader) Duration(name, value string, low, high time.Duration) time.Duration {
+// Duration is a length of time between low and high. others are what the setting may be as well.
+func (r *Reader) Duration(name, value string, low, high time.Duration, others ...string) time.Duration {
 	d, err := time.ParseDuration(value)
 	if err != nil || d < low || d > high {
-		r.Fail(name, value, fmt.Sprintf("a duration such as 5ms or 2s, from %s to %s", low, high))
+		r.Fail(name, value, alternatives(fmt.Sprintf("a duration such as 5ms or 2s, from %s to %s", low, high), others))
 	}
 	return d
 }

@@ -307,10 +307,7 @@ func (c *config) readPace(r *settings.Reader, f *flags) {
 		c.pace.Speed = speed
 	}
 	if f.MaxGap != "0" {
-		before := r.Err
-		if c.pace.MaxGap = r.Duration("MAX_GAP", f.MaxGap, time.Millisecond, 366*24*time.Hour); r.Err != before {
-			r.Err = fmt.Errorf("%w, or 0 to keep all", r.Err)
-		}
+		c.pace.MaxGap = r.Duration("MAX_GAP", f.MaxGap, time.Millisecond, 366*24*time.Hour, "0 to keep all")
 	}
 	if f.MaxRPS != "" {
 		rps, err := strconv.ParseFloat(f.MaxRPS, 64)
@@ -354,9 +351,7 @@ func (c *config) readSpan(r *settings.Reader, f *flags, now time.Time) {
 	case "":
 		c.follow = c.from != nil && *c.from == settings.Position{}
 	default:
-		if c.choice.Until = r.Time("UNTIL", f.Until, now); c.choice.Until.IsZero() {
-			r.Err = fmt.Errorf("%w, end or never", r.Err)
-		}
+		c.choice.Until = r.Time("UNTIL", f.Until, now, "end", "never")
 	}
 	switch until := c.choice.Until; {
 	case until.IsZero():

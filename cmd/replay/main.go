@@ -221,8 +221,9 @@ func (r *replaying) play(ctx context.Context) error {
 	play.Next = func(ctx context.Context) (*replay.Request, error) {
 		for {
 			request, err := r.next(ctx)
-			if err == nil {
+			if err == nil && cfg.loop {
 				inRound++
+				request.Round = rounds
 			}
 			if err != io.EOF || !cfg.loop || inRound == 0 && !r.source.shared() || ctx.Err() != nil {
 				return request, err

@@ -421,7 +421,7 @@ func spawn(t *testing.T, env vars, args ...string) (status int, stdout, stderr s
 	return c.ProcessState.ExitCode(), out.String(), said.String()
 }
 
-// net/http itself sends nothing again, whatever is set: not while it is not known yet what the target speaks,
+// net/http itself sends nothing again while it is not known yet what the target speaks.
 func TestTarget_theFirstRequestsComeOnce(t *testing.T) {
 	t.Parallel()
 	ours := authority.New(t, "ours")
@@ -473,7 +473,7 @@ func TestTarget_theFirstRequestsComeOnce(t *testing.T) {
 	}
 }
 
-// and not because of the method, or a header.
+// net/http itself sends nothing again because of the method, or a header.
 func TestTarget_otherMethodsComeOnce(t *testing.T) {
 	t.Parallel()
 	for _, tt := range [][]string{{"OPTIONS"}, {"TRACE"}, {"POST", "--header=Idempotency-Key: x"}, {"PUT", "--header=x-idempotency-key: x"}} {

@@ -55,7 +55,7 @@ type topic struct {
 	places  map[int]*place
 	rewind  bool // the partitions that it has are to begin where this process began with them
 	revoked bool
-	lost    bool // as well, and what was taken is not waited for any longer
+	lost    bool // revoked, and what was under way is given up: others may have its partitions
 	all     int  // partitions of the topic
 	noted   string
 	flying  int        // requests that were taken, of this epoch
@@ -417,7 +417,7 @@ func (t *topic) letGo(ctx context.Context) {
 func (t *topic) keep(r *replay.Request) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return !t.lost || r.Epoch != t.epoch // others may have its partition by now
+	return !t.lost || r.Epoch != t.epoch
 }
 
 func (t *topic) take(r *replay.Request) bool {
