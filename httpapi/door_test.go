@@ -29,7 +29,6 @@ import (
 	"drain/publish"
 	"drain/router"
 	"drain/trial/check"
-	"drain/trial/child"
 	"drain/trial/journal"
 )
 
@@ -56,9 +55,6 @@ const (
 
 // beBroker makes this test binary a broker and nothing else.
 const beBroker = "HTTPAPI_TEST_IS_A_BROKER"
-
-// brokerProcess is a broker whose work is not counted with this process's.
-func brokerProcess(t testing.TB) (addr string) { return child.Start(t, beBroker) }
 
 // setup is how a door is made; a test changes what it is about.
 type setup struct {
