@@ -45,6 +45,8 @@ type Broker struct {
 	addr    string
 	stop    chan struct{} // closed to end retain
 	retired sync.WaitGroup
+	// endSessions ends what EndSessions began.
+	endSessions func()
 }
 
 // Start starts a broker and makes its topics. The errors say what is taken or
@@ -94,6 +96,7 @@ func start(ctx context.Context, cfg Config, dir string) (*Broker, error) {
 		b.cluster.Close()
 		return nil, err
 	}
+	b.endSessions = EndSessions(b.cluster)
 	if cfg.KeepEvery > 0 {
 		b.retired.Go(func() { b.retain(cfg.KeepEvery) })
 	}
@@ -156,6 +159,7 @@ func (b *Broker) Addr() string { return b.addr }
 func (b *Broker) Close() {
 	close(b.stop)
 	b.retired.Wait()
+	b.endSessions()
 	b.cluster.Close()
 	b.lock.Unlock()
 }

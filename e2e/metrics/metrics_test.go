@@ -23,6 +23,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"drain/embedded"
 	"drain/trial/check"
 	"drain/trial/program"
 	"drain/trial/redisserver"
@@ -384,6 +385,7 @@ func fakeKafka(t *testing.T, topic string, parts int) []string {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
+	t.Cleanup(embedded.EndSessions(c))
 	return c.ListenAddrs()
 }
 
