@@ -45,7 +45,7 @@ type Broker struct {
 	addr    string
 	stop    chan struct{} // closed to end retain
 	retired sync.WaitGroup
-	// endSessions ends what EndSessions began.
+	// endSessions ends KeepSessions.
 	endSessions func()
 }
 
@@ -96,7 +96,7 @@ func start(ctx context.Context, cfg Config, dir string) (*Broker, error) {
 		b.cluster.Close()
 		return nil, err
 	}
-	b.endSessions = EndSessions(b.cluster)
+	b.endSessions = KeepSessions(b.cluster)
 	if cfg.KeepEvery > 0 {
 		b.retired.Go(func() { b.retain(cfg.KeepEvery) })
 	}

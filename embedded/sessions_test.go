@@ -13,13 +13,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-const group = "readers"
+const (
+	group   = "readers"
+	session = 6 * time.Second
+)
 
 // join joins the group, as a new member if it has no id, and waits for the generation.
 func join(ctx context.Context, c *kgo.Client, member string) (*kmsg.JoinGroupResponse, error) {
 	r := kmsg.NewPtrJoinGroupRequest()
 	r.Group, r.MemberID, r.ProtocolType = group, member, "consumer"
-	r.SessionTimeoutMillis, r.RebalanceTimeoutMillis = 6000, 60_000
+	r.SessionTimeoutMillis, r.RebalanceTimeoutMillis = int32(session.Milliseconds()), 60_000
 	p := kmsg.NewJoinGroupRequestProtocol()
 	p.Name = "range"
 	r.Protocols = append(r.Protocols, p)
@@ -33,28 +36,61 @@ func join(ctx context.Context, c *kgo.Client, member string) (*kmsg.JoinGroupRes
 	return answer, err
 }
 
+// reader is a member of the group.
+type reader struct {
+	t          *testing.T
+	client     *kgo.Client
+	ctx        context.Context
+	id         string
+	generation int32
+}
+
+func newReader(t *testing.T, b *Broker) *reader {
+	c, _ := client(t, b)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return &reader{t: t, client: c, ctx: ctx}
+}
+
+// takePart joins, and waits for the generation to begin.
+func (r *reader) takePart() error {
+	joined, err := join(r.ctx, r.client, r.id)
+	if err != nil {
+		return err
+	}
+	r.id, r.generation = joined.MemberID, joined.Generation
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Group, sync.MemberID, sync.Generation = group, r.id, r.generation
+	synced, err := sync.RequestWith(r.ctx, r.client)
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(synced.ErrorCode)
+}
+
+// live sends a heartbeat, and tells whether all are to join once more.
+func (r *reader) live() (rebalances bool) {
+	r.t.Helper()
+	beat := kmsg.NewPtrHeartbeatRequest()
+	beat.Group, beat.MemberID, beat.Generation = group, r.id, r.generation
+	answer, err := beat.RequestWith(r.ctx, r.client)
+	must(r.t, err)
+	if err := kerr.ErrorForCode(answer.ErrorCode); errors.Is(err, kerr.RebalanceInProgress) {
+		return true
+	} else {
+		must(r.t, err)
+	}
+	return false
+}
+
 // A member that died while it waited for the others is let go of after its session, as those who die later are.
 func TestSessions_endForWhoDiedWaiting(t *testing.T) {
 	t.Parallel()
 	b := open(t, config(t, "router"))
 	defer b.Close()
-	c, _ := client(t, b)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
+	r := newReader(t, b)
 	members := func() int { return len(b.cluster.GroupInfo(group).Members) }
-	me := ""
-	takePart := func() int32 {
-		joined, err := join(ctx, c, me)
-		must(t, err)
-		me = joined.MemberID
-		r := kmsg.NewPtrSyncGroupRequest()
-		r.Group, r.MemberID, r.Generation = group, me, joined.Generation
-		synced, err := r.RequestWith(ctx, c)
-		must(t, err)
-		must(t, kerr.ErrorForCode(synced.ErrorCode))
-		return joined.Generation
-	}
-	takePart()
+	must(t, r.takePart())
 
 	const dying = 8 // as kfake lets some of them go by chance
 	kill := make([]func(), dying)
@@ -64,7 +100,7 @@ func TestSessions_endForWhoDiedWaiting(t *testing.T) {
 		dead := make(chan struct{})
 		go func() {
 			defer close(dead)
-			_, _ = join(ctx, other, "")
+			_, _ = join(r.ctx, other, "")
 		}()
 		kill[i] = func() { other.Close(); <-dead }
 	}
@@ -73,21 +109,40 @@ func TestSessions_endForWhoDiedWaiting(t *testing.T) {
 		die()
 	}
 	time.Sleep(200 * time.Millisecond) // until kfake sees it
-	generation := takePart()
+	must(t, r.takePart())
 	if n := members(); n != 1+dying {
 		t.Fatalf("%d members are in the generation, want %d", n, 1+dying)
 	}
 	check.Eventually(t, "those who died are let go of", func() bool {
-		r := kmsg.NewPtrHeartbeatRequest()
-		r.Group, r.MemberID, r.Generation = group, me, generation
-		answer, err := r.RequestWith(ctx, c)
-		must(t, err)
-		switch err := kerr.ErrorForCode(answer.ErrorCode); {
-		case errors.Is(err, kerr.RebalanceInProgress):
-			generation = takePart()
-		default:
-			must(t, err)
+		if r.live() {
+			must(t, r.takePart())
 		}
 		return members() == 1
 	})
+}
+
+// A member that waits for one that takes its time stays, however short its session is.
+func TestSessions_lastForWhoWaits(t *testing.T) {
+	t.Parallel()
+	b := open(t, config(t, "router"))
+	defer b.Close()
+	leader, slow := newReader(t, b), newReader(t, b)
+	taken := make(chan error, 2)
+	must(t, leader.takePart())
+	go func() { taken <- slow.takePart() }()
+	check.Eventually(t, "a rebalance", leader.live)
+	must(t, leader.takePart())
+	must(t, <-taken)
+
+	go func() { taken <- leader.takePart() }() // a leader that joins once more wants another generation
+	check.Eventually(t, "another rebalance", slow.live)
+	for began := time.Now(); time.Since(began) < session+2*time.Second; time.Sleep(session / 10) {
+		slow.live()
+	}
+	go func() { taken <- slow.takePart() }()
+	must(t, <-taken)
+	must(t, <-taken)
+	if n := len(b.cluster.GroupInfo(group).Members); n != 2 || slow.generation != leader.generation {
+		t.Fatalf("%d members, generations %d and %d", n, slow.generation, leader.generation)
+	}
 }

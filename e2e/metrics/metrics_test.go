@@ -385,7 +385,7 @@ func fakeKafka(t *testing.T, topic string, parts int) []string {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	t.Cleanup(embedded.EndSessions(c))
+	t.Cleanup(embedded.KeepSessions(c))
 	return c.ListenAddrs()
 }
 
