@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ const (
 )
 
 // join joins the group, as a new member if it has no id, and waits for the generation.
-func join(ctx context.Context, c *kgo.Client, member string) (*kmsg.JoinGroupResponse, error) {
+func join(ctx context.Context, c *kgo.Client, group, member string) (*kmsg.JoinGroupResponse, error) {
 	r := kmsg.NewPtrJoinGroupRequest()
 	r.Group, r.MemberID, r.ProtocolType = group, member, "consumer"
 	r.SessionTimeoutMillis, r.RebalanceTimeoutMillis = int32(session.Milliseconds()), 60_000
@@ -31,7 +32,7 @@ func join(ctx context.Context, c *kgo.Client, member string) (*kmsg.JoinGroupRes
 		err = kerr.ErrorForCode(answer.ErrorCode)
 	}
 	if errors.Is(err, kerr.MemberIDRequired) {
-		return join(ctx, c, answer.MemberID)
+		return join(ctx, c, group, answer.MemberID)
 	}
 	return answer, err
 }
@@ -41,7 +42,7 @@ type reader struct {
 	t          *testing.T
 	client     *kgo.Client
 	ctx        context.Context
-	id         string
+	group, id  string
 	generation int32
 }
 
@@ -49,18 +50,18 @@ func newReader(t *testing.T, b *Broker) *reader {
 	c, _ := client(t, b)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
-	return &reader{t: t, client: c, ctx: ctx}
+	return &reader{t: t, client: c, ctx: ctx, group: group}
 }
 
 // takePart joins, and waits for the generation to begin.
 func (r *reader) takePart() error {
-	joined, err := join(r.ctx, r.client, r.id)
+	joined, err := join(r.ctx, r.client, r.group, r.id)
 	if err != nil {
 		return err
 	}
 	r.id, r.generation = joined.MemberID, joined.Generation
 	sync := kmsg.NewPtrSyncGroupRequest()
-	sync.Group, sync.MemberID, sync.Generation = group, r.id, r.generation
+	sync.Group, sync.MemberID, sync.Generation = r.group, r.id, r.generation
 	synced, err := sync.RequestWith(r.ctx, r.client)
 	if err != nil {
 		return err
@@ -72,7 +73,7 @@ func (r *reader) takePart() error {
 func (r *reader) live() (rebalances bool) {
 	r.t.Helper()
 	beat := kmsg.NewPtrHeartbeatRequest()
-	beat.Group, beat.MemberID, beat.Generation = group, r.id, r.generation
+	beat.Group, beat.MemberID, beat.Generation = r.group, r.id, r.generation
 	answer, err := beat.RequestWith(r.ctx, r.client)
 	must(r.t, err)
 	if err := kerr.ErrorForCode(answer.ErrorCode); errors.Is(err, kerr.RebalanceInProgress) {
@@ -100,7 +101,7 @@ func TestSessions_endForWhoDiedWaiting(t *testing.T) {
 		dead := make(chan struct{})
 		go func() {
 			defer close(dead)
-			_, _ = join(r.ctx, other, "")
+			_, _ = join(r.ctx, other, group, "")
 		}()
 		kill[i] = func() { other.Close(); <-dead }
 	}
@@ -133,6 +134,11 @@ func TestSessions_lastForWhoWaits(t *testing.T) {
 	check.Eventually(t, "a rebalance", leader.live)
 	must(t, leader.takePart())
 	must(t, <-taken)
+	for range 2 * mostWatched { // and what comes then is seen, too
+		if _, err := join(slow.ctx, slow.client, group, "nobody"); !errors.Is(err, kerr.UnknownMemberID) {
+			t.Fatal(err)
+		}
+	}
 
 	go func() { taken <- leader.takePart() }() // a leader that joins once more wants another generation
 	check.Eventually(t, "another rebalance", slow.live)
@@ -144,5 +150,41 @@ func TestSessions_lastForWhoWaits(t *testing.T) {
 	must(t, <-taken)
 	if n := len(b.cluster.GroupInfo(group).Members); n != 2 || slow.generation != leader.generation {
 		t.Fatalf("%d members, generations %d and %d", n, slow.generation, leader.generation)
+	}
+}
+
+// A member that waits for the assignment of a leader that died is told, and goes on without it.
+func TestSessions_lastForWhoWaitsForTheLeader(t *testing.T) {
+	t.Parallel()
+	b := open(t, config(t, "router"))
+	defer b.Close()
+	const groups = 12 // as it is chance whose session would end first
+	survive := make(chan error, groups)
+	for i := range groups {
+		group := fmt.Sprint(group, i)
+		leader, other := newReader(t, b), newReader(t, b)
+		leader.group, other.group = group, group
+		must(t, leader.takePart())
+		taken := make(chan error, 1)
+		go func() { taken <- other.takePart() }()
+		check.Eventually(t, "a rebalance", leader.live)
+		_, err := join(leader.ctx, leader.client, group, leader.id)
+		must(t, err)
+		leader.client.Close() // and sends no assignment
+		go func() {
+			err := <-taken
+			if errors.Is(err, kerr.RebalanceInProgress) {
+				err = other.takePart()
+			}
+			if err == nil && len(b.cluster.GroupInfo(group).Members) != 1 {
+				err = errors.New("the leader is in the group still")
+			}
+			survive <- err
+		}()
+	}
+	for range groups {
+		if err := <-survive; err != nil {
+			t.Error(err)
+		}
 	}
 }

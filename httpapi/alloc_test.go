@@ -50,7 +50,8 @@ func oneRequest(t testing.TB, d *door, n int) func() {
 	return func() {
 		binary.BigEndian.PutUint64(number[:], framesMade.Add(1)) // another frame each time
 		hex.Encode(name, number[:])
-		for tries := 1; ; tries++ {
+		for tries := 1; err == nil; tries++ {
+			must(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
 			if _, err = conn.Write(request); err == nil {
 				_, err = io.ReadFull(conn, answer)
 			}

@@ -277,6 +277,12 @@ func newRecording(path string) (r *recording, err error) {
 	return r, nil
 }
 
+// holds tells whether there is something in a file.
+func holds(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() > 0
+}
+
 // partly is the end of the name of a recording that is being written.
 const partly = ".part"
 
@@ -294,15 +300,21 @@ func (r *recording) add(request *replay.Request) error {
 	return nil
 }
 
-// close completes the file. One without records is none, if it was not to be: then it is not kept.
+// errNothing is that a recording with records would be replaced by one without.
+var errNothing = errors.New("there was nothing to record, so what is there stays: nothing is left from where the group is, or --from, on; --from beginning records all of the topic")
+
+// close completes the file. One without records is none, if it was not to be: then it is not kept. Nor does it take the place
+// of one that is there.
 func (r *recording) close(keep bool) error {
 	err := errors.Join(r.lines.Flush(), r.packed.Close(), r.file.Close())
 	switch written := r.file.Name(); {
 	case err != nil || written == r.path:
-	case keep || r.records > 0:
+	case r.records > 0 || keep && !holds(r.path):
 		err = os.Rename(written, r.path)
 	default:
-		err = os.Remove(written)
+		if err = os.Remove(written); err == nil && keep {
+			err = errNothing
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("write %q: %w", r.path, nameless(err))

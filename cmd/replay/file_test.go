@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -103,6 +104,18 @@ func TestATopicBecomesAFileThatIsPlayed(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%s has %d records", name, len(got))
 		}
+		before, err := os.ReadFile(path)
+		must(t, err)
+		p = start(t, vars{"KAFKA_URL": c.ListenAddrs()[0]}, "--record="+path, "--until=2001-01-01")
+		if status := p.wait(); status != 1 || !p.stderr.Says("there was nothing to record, so what is there stays") {
+			t.Errorf("exit status %d: %s", status, &p.stderr)
+		}
+		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+			t.Errorf("%s has %d bytes, and had %d: %v", name, len(after), len(before), err)
+		}
+		if _, err := os.Stat(path + partly); err == nil {
+			t.Errorf("%s is left", path+partly)
+		}
 		s := newServer(t)
 		r := play(t, 0, "--file="+path, "--target="+s.url, "--speed=max", "--json").result()
 		if r.Requests.Read != 1000 || r.Requests.Sent != 600 || len(s.received()) != 600 || fmt.Sprint(r.Requests.Skipped) != "map[denied:100 incomplete:100 other_method:100 redacted:100]" {
@@ -150,7 +163,7 @@ func TestARecordingHasItsNameWhenItIsComplete(t *testing.T) {
 		{[]string{"a"}, true, "a\n"},
 		{[]string{"b", "c"}, false, "b\nc\n"}, // it was stopped
 		{nil, false, "b\nc\n"},                // it did not begin
-		{nil, true, ""},
+		{nil, true, "b\nc\n"},                 // nothing takes the place of something
 	} {
 		before := is(path)
 		r, err := newRecording(path)
@@ -164,7 +177,9 @@ func TestARecordingHasItsNameWhenItIsComplete(t *testing.T) {
 		if info, err := os.Stat(path + ".part"); err != nil || info.Mode() != 0o600 {
 			t.Errorf("%v, %v", info, err)
 		}
-		must(t, r.close(round.keep))
+		if err := r.close(round.keep); errors.Is(err, errNothing) != (round.records == nil && round.keep) {
+			t.Error(err)
+		}
 		if got := is(path); got != round.then {
 			t.Errorf("%q, want %q", got, round.then)
 		}
@@ -172,6 +187,12 @@ func TestARecordingHasItsNameWhenItIsComplete(t *testing.T) {
 			t.Errorf("left behind: %q", got)
 		}
 	}
+}
+
+func TestARecordingOfNothingIsOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.zst")
+	record(t, path, true)
+	must(t, (&file{cfg: &config{file: path}}).lines(func([]byte) error { return errors.New("a line") }))
 }
 
 func TestARecordingThatCannotBeWritten(t *testing.T) {
