@@ -71,7 +71,7 @@ type wait struct {
 // watch has saw told of each request of a kind, before it is handled.
 func (s *sessions) watch(key kmsg.Key) {
 	seen := 0
-	s.cluster.ControlKey(key.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // as kfake has it
+	s.cluster.ControlKey(key.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		goesOn := s.saw(r)
 		if seen++; !goesOn || seen == mostWatched {
 			s.cluster.DropControl()

@@ -51,15 +51,19 @@ func oneRequest(t testing.TB, d *door, n int) func() {
 		binary.BigEndian.PutUint64(number[:], framesMade.Add(1)) // another frame each time
 		hex.Encode(name, number[:])
 		for tries := 1; err == nil; tries++ {
-			must(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
-			if _, err = conn.Write(request); err == nil {
-				_, err = io.ReadFull(conn, answer)
+			if err = conn.SetDeadline(time.Now().Add(30 * time.Second)); err == nil {
+				if _, err = conn.Write(request); err == nil {
+					_, err = io.ReadFull(conn, answer)
+				}
 			}
-			switch {
-			case err == nil && string(answer[:12]) == "HTTP/1.1 200":
+			switch status := string(answer[:12]); {
+			case err == nil && status == "HTTP/1.1 200":
 				return
-			case err != nil || string(answer[:12]) != "HTTP/1.1 503" || tries == 3:
-				t.Errorf("%v: %s", err, answer)
+			case err == nil && (status != "HTTP/1.1 503" || tries == 3):
+				err = fmt.Errorf("answered %s", answer) // and the next calls do nothing
+			}
+			if err != nil {
+				t.Error(err)
 				return
 			}
 			conn.Close()            // with the rest of the answer
@@ -81,7 +85,7 @@ func TestARequestOf100LinesCostsFewAllocations(t *testing.T) {
 		connections int
 		key         intake.Key
 		max         uint64
-	}{{1, intake.KeyNone, 45}, {1, intake.KeyDrain, 45}, {32, intake.KeyNone, 40}} {
+	}{{1, intake.KeyNone, 40}, {1, intake.KeyDrain, 40}, {32, intake.KeyNone, 40}} {
 		d := open(t, func(s *setup) { s.kafka, s.secrets, s.Key = brokerProcess(t), secret, tt.key })
 		d.known()
 		posts := make([]func(), tt.connections)
@@ -106,6 +110,9 @@ func TestARequestOf100LinesCostsFewAllocations(t *testing.T) {
 		}
 		measure() // what pools and connections take once
 		allocs := measure()
+		for range 4 { // what else the process does only adds to it
+			allocs = min(allocs, measure())
+		}
 		t.Logf("%d connections, key %s: %d allocations a request", tt.connections, intake.Keys[tt.key], allocs)
 		if allocs > tt.max {
 			t.Errorf("%d connections, key %s: %d allocations a request, want at most %d", tt.connections, intake.Keys[tt.key], allocs, tt.max)

@@ -300,7 +300,7 @@ func (r *recording) add(request *replay.Request) error {
 	return nil
 }
 
-// errNothing is that a recording with records would be replaced by one without.
+// errNothing is that a recording without records would take the place of a file that is there.
 var errNothing = errors.New("there was nothing to record, so what is there stays: nothing is left from where the group is, or --from, on; --from beginning records all of the topic")
 
 // close completes the file. One without records is none, if it was not to be: then it is not kept. Nor does it take the place
